@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the C is compiled: one archive, the Python extension over it, the programs; the rest of packaging is setup.cfg.
+
+CUSE_NETMAP_SANITIZE=1 compiles all of it with AddressSanitizer and UndefinedBehaviorSanitizer, in a folder of its own.
+"""
+
+import os
+from glob import glob
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+CORE_FOLDERS = ("cuse_netmap", "cuse_netmap/doors", "cuse_netmap/ports", "cuse_netmap/backends")
+PROGRAMS = {
+    "netmap-traffic": "cuse_netmap/programs",
+    "netmap-selftest": "cuse_netmap/selftest",
+}
+
+SANITIZE = os.environ.get("CUSE_NETMAP_SANITIZE") == "1"
+SANITIZER_FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if SANITIZE else []
+CFLAGS = ["-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", *SANITIZER_FLAGS]
+if SANITIZE:
+    # Python's own flags define NDEBUG; here assertions hold.
+    CFLAGS += ["-O1", "-fno-omit-frame-pointer", "-UNDEBUG"]
+
+# Named here, not left to setuptools: an editable install would compile in a temporary folder, from nothing each time.
+BUILD = "build/sanitize" if SANITIZE else "build/plain"
+ARCHIVE = f"{BUILD}/libcuse_netmap_core.a"
+HEADERS = glob("cuse_netmap/**/*.h", recursive=True)
+
+
+def sources(*folders: str) -> list[str]:
+    return sorted(source for folder in folders for source in glob(f"{folder}/*.c"))
+
+
+class BuildExtension(build_ext):
+    """The extension, linked again whenever the archive changed, and the programs in cuse_netmap/bin."""
+
+    def run(self) -> None:
+        self.run_command("build_clib")
+        for extension in self.extensions:
+            extension.depends += [ARCHIVE, *HEADERS]
+            extension.extra_compile_args += SANITIZER_FLAGS
+            extension.extra_link_args += SANITIZER_FLAGS
+        super().run()
+        # The programs know nothing of the engine: a reference to it must not link.
+        self.compiler.set_libraries([])
+        for program in self.programs():
+            self.build_program(program)
+
+    def programs(self) -> list[Path]:
+        root = Path("." if self.inplace else self.build_lib)
+        return [root / "cuse_netmap/bin" / name for name, folder in PROGRAMS.items() if sources(folder)]
+
+    def build_program(self, program: Path) -> None:
+        inputs = sources(PROGRAMS[program.name])
+        newest = max(os.path.getmtime(path) for path in inputs + HEADERS)
+        if program.exists() and program.stat().st_mtime >= newest:
+            return
+        objects = self.compiler.compile(
+            inputs, output_dir=self.build_temp, include_dirs=["cuse_netmap/include"], extra_postargs=CFLAGS
+        )
+        self.compiler.link_executable(
+            objects, program.name, output_dir=str(program.parent), extra_postargs=SANITIZER_FLAGS
+        )
+
+    def get_outputs(self) -> list[str]:
+        return [*super().get_outputs(), *map(str, self.programs())]
+
+
+setup(
+    cmdclass={"build_ext": BuildExtension},
+    options={
+        "build_clib": {"build_clib": BUILD, "build_temp": BUILD},
+        "build_ext": {"build_temp": BUILD},
+    },
+    libraries=[
+        (
+            "cuse_netmap_core",
+            {
+                "sources": sources(*CORE_FOLDERS),
+                "obj_deps": {"": HEADERS},
+                "include_dirs": ["cuse_netmap", "cuse_netmap/include"],
+                "cflags": CFLAGS,
+            },
+        )
+    ],
+    cffi_modules=["cuse_netmap/_engine_build.py:ffibuilder"],
+)
