@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Every task of a developer or a first-time user, one target each; how the C is compiled stands in setup.py.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PREFIX ?= /usr/local
+VENV := .venv
+# The distribution's own python3 first: its headers and its venv module are packages that `make deps` can install.
+PYTHON = $(firstword $(shell for python in /usr/bin/python3 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python; done))
+
+# `sudo make` in a user's checkout: whatever writes into it does so as its owner. What has to be root (serving, the
+# tests) is kept from writing there: no bytecode (`build` has compiled it), no caches, result files made beforehand.
+OWNER := $(shell stat -c %u .)
+ifeq ($(shell id -u)$(filter 0,$(OWNER)),0)
+AS_OWNER := setpriv --reuid $(OWNER) --regid $(shell stat -c %g .) --clear-groups \
+	env HOME=$(or $(shell getent passwd $(OWNER) | cut -d: -f6),/nonexistent)
+endif
+export PYTHONDONTWRITEBYTECODE := 1
+
+PROJECT := setup.cfg setup.py pyproject.toml
+ENGINE := $(shell find cuse_netmap -name '*.[ch]' -o -name '*.cdef' -o -name _engine_build.py)
+C_FILES := $(shell find bench compat cuse_netmap docs tests -name '*.[ch]' 2>/dev/null)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.* ## ' '/^[a-z-]+:.* ## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install the system packages that are missing (root on Debian or Ubuntu), or name them and stop
+	@packaging/deps $(PYTHON)
+
+.PHONY: build
+build: $(VENV)/.built ## make .venv with cuse-netmap and the developer's tools in it, and compile the C
+	@$(AS_OWNER) $(VENV)/bin/python -m compileall -q cuse_netmap
+
+# A change of the C alone compiles; a change of what the project is or needs installs anew, which compiles too.
+$(VENV)/.built: $(PROJECT) $(ENGINE) | deps
+	$(if $(filter $(PROJECT),$?),$(install),$(compile) build_ext --inplace)
+	@$(AS_OWNER) touch $@
+
+compile = $(AS_OWNER) $(VENV)/bin/python setup.py -q
+define install =
+test -x $(VENV)/bin/pip || $(AS_OWNER) $(PYTHON) -m venv $(VENV)
+	$(AS_OWNER) $(VENV)/bin/pip install -q --upgrade setuptools wheel cffi
+	$(AS_OWNER) $(VENV)/bin/pip install -q --no-build-isolation --editable '.[test,lint]'
+endef
+
+# In a terminal the daemon gets a job of its own (set -m; the exit keeps bash waiting for it): ctrl-C reaches it and not
+# make, which ends with the daemon's status instead of "Interrupt". It never outlives make (--pdeathsig).
+serve = setpriv --pdeathsig TERM $(VENV)/bin/cuse-netmap serve $(ARGS)
+.PHONY: run
+run: build ## serve /dev/netmap in the foreground until ctrl-C (ARGS='--tap tap1 ...')
+	@test -t 0 || exec $(serve); set -m; $(serve); exit
+
+# SAFEPATH: the variant under test is imported from where it was built, never by chance from the current folder.
+pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
+	PYTHONSAFEPATH=1 $(2) $(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
+
+.PHONY: test
+test: build ## run the tests, as root to run them all (ARGS='-k poll ...')
+	@$(call pytest,junit)
+
+.PHONY: test-sanitize
+# A copy of the package under build/, all its C with the sanitizers; what the tests start inherits the environment.
+# Python itself leaks at exit, so leaks are not looked for.
+test-sanitize: build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
+	@CUSE_NETMAP_SANITIZE=1 $(compile) build --build-lib build/sanitize/lib
+	@$(call pytest,junit-sanitize,\
+		PYTHONPATH=$(CURDIR)/build/sanitize/lib \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1)
+
+.PHONY: bench
+bench: build ## measure (ARGS go to bench/run.py)
+	@$(VENV)/bin/python bench/run.py $(ARGS)
+
+.PHONY: lint
+lint: build ## ruff, mypy, clang-format; the compiler's warnings are errors of `build`
+	$(AS_OWNER) $(VENV)/bin/ruff check
+	$(AS_OWNER) $(VENV)/bin/ruff format --check
+	$(AS_OWNER) $(VENV)/bin/mypy
+	$(if $(C_FILES),$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES))
+
+.PHONY: format
+format: build ## put all sources into shape
+	$(AS_OWNER) $(VENV)/bin/ruff check --fix
+	$(AS_OWNER) $(VENV)/bin/ruff format
+	$(if $(C_FILES),$(AS_OWNER) $(VENV)/bin/clang-format -i $(C_FILES))
+
+.PHONY: install-headers
+install-headers: ## install net/netmap.h and net/netmap_user.h below DESTDIR/PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/include/net
+	install -m 644 cuse_netmap/include/net/*.h $(DESTDIR)$(PREFIX)/include/net
+
+.PHONY: clean
+clean: ## remove everything a target made
+	rm -rf $(VENV) build dist *.egg-info cuse_netmap/bin cuse_netmap/_engine*.so
+	find cuse_netmap tests bench -name __pycache__ -prune -exec rm -r {} + 2>/dev/null || true
