@@ -448,6 +448,13 @@ struct nm_ifreq {
 
 /* ---- CSB access ------------------------------------------------------------------------------ */
 
+/* Order of stores with stores, loads with loads, stores with later loads. */
+#ifndef nm_stst_barrier
+#define nm_stst_barrier() __atomic_thread_fence(__ATOMIC_RELEASE)
+#define nm_ldld_barrier() __atomic_thread_fence(__ATOMIC_ACQUIRE)
+#define nm_stld_barrier() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#endif
+
 /* cur before head, which the server reads first: the cur it sees is then never older than head. */
 static inline void nm_sync_kloop_appl_write(struct nm_csb_atok *atok, uint32_t cur, uint32_t head) {
     __atomic_store_n(&atok->cur, cur, __ATOMIC_RELAXED);

@@ -11,17 +11,22 @@
 #ifndef _NET_NETMAP_USER_H_
 #define _NET_NETMAP_USER_H_
 
+/* Programs also count on this header for some of these. */
+#include <ctype.h>
 #include <net/if.h>
 #include <net/netmap.h>
+#include <stdarg.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #ifndef likely
-#define likely(condition) __builtin_expect(!!(condition), 1)
+#define likely(x) __builtin_expect(!!(x), 1)
 #endif
 #ifndef unlikely
-#define unlikely(condition) __builtin_expect(!!(condition), 0)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 #endif
 
 #ifndef NETMAP_DEVICE_NAME
@@ -78,20 +83,7 @@ static inline void nm_pkt_copy(const void *source, void *destination, int length
     if (length > 0) memcpy(destination, source, (size_t)length);
 }
 
-/* ---- the library ----------------------------------------------------------------------------- */
-
-#ifdef NETMAP_WITH_LIBS
-
-#include <errno.h>
-#include <fcntl.h>
-#include <net/netmap_name.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/time.h>
-#include <unistd.h>
+/* ---- messages -------------------------------------------------------------------------------- */
 
 /* D() prints a line to stderr, with time and place; RD() at most so many a second; ND() nothing. */
 #if defined(__GNUC__)
@@ -137,6 +129,23 @@ static inline int nm_debug_allowed(int per_second, long *second, int *printed) {
     } while (0)
 #endif
 
+#endif /* _NET_NETMAP_USER_H_ */
+
+/* ---- the library ----------------------------------------------------------------------------- */
+
+/* Behind a guard of its own: a header may have included this one before, without the library. */
+#if defined(NETMAP_WITH_LIBS) && !defined(_NET_NETMAP_USER_LIBS_)
+#define _NET_NETMAP_USER_LIBS_
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/netmap_name.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
 /* A received frame, as nm_dispatch() and nm_nextpkt() hand it out. */
 struct nm_pkthdr {
     struct timeval ts; /* the ring's time stamp */
@@ -163,7 +172,7 @@ struct nm_desc {
     struct nm_desc *self; /* points here if this is a descriptor */
     int fd;
     void *mem;
-    uint32_t memsize;
+    uint64_t memsize;
     int done_mmap; /* the mapping is ours to undo */
     struct netmap_if *nifp;
     uint16_t first_tx_ring, last_tx_ring, cur_tx_ring;
@@ -206,8 +215,9 @@ enum {
 
 /*
  * Puts what a name says (<net/netmap_name.h>) into d->req. Returns 0, or -1 with errno EINVAL and
- * the reason in error, which is NULL or has room for NM_NAME_ERROR_SIZE characters.
+ * the reason in error, which is NULL or has room for MAXERRMSG characters.
  */
+#define MAXERRMSG NM_NAME_ERROR_SIZE
 static inline int nm_parse(const char *name, struct nm_desc *d, char *error) {
     return nm_parse_name(name, &d->req, error);
 }
@@ -307,7 +317,7 @@ static inline int nm_close(struct nm_desc *d) {
  */
 static inline struct nm_desc *nm_open(const char *name, const struct nmreq *req, uint64_t flags,
                                       const struct nm_desc *parent) {
-    char error[NM_NAME_ERROR_SIZE] = "";
+    char error[MAXERRMSG] = "";
     struct nm_desc *d;
     int failure;
 
@@ -476,5 +486,3 @@ static inline uint8_t *nm_nextpkt(struct nm_desc *d, struct nm_pkthdr *header) {
 }
 
 #endif /* NETMAP_WITH_LIBS */
-
-#endif /* _NET_NETMAP_USER_H_ */
