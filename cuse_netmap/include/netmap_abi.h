@@ -56,8 +56,7 @@
 #define NETMAP_VALE_PORT_NAME_MAX 16 /* from the ':' on, the ':' counted */
 #define NETMAP_VALE_BATCH 1024       /* parameter bridge_batch */
 #define NETMAP_VALE_HASH_ENTRIES 1024
-#define NETMAP_VALE_SEGMENT_SIZE 1514 /* GSO frames are cut to this for ports without the header   \
-                                       */
+#define NETMAP_VALE_SEGMENT_SIZE 1514 /* of GSO frames for ports without the header */
 
 #define NETMAP_PIPE_MAX_RINGS 256
 #define NETMAP_PIPE_MAX_SLOTS 4096
