@@ -19,7 +19,7 @@ PROGRAMS = {
 
 SANITIZE = os.environ.get("CUSE_NETMAP_SANITIZE") == "1"
 SANITIZER_FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if SANITIZE else []
-CFLAGS = ["-std=gnu11", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", *SANITIZER_FLAGS]
+CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", *SANITIZER_FLAGS]
 if SANITIZE:
     # Python's own flags define NDEBUG; here assertions hold.
     CFLAGS += ["-O1", "-fno-omit-frame-pointer", "-UNDEBUG"]

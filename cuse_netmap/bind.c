@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* How ports come and go, and how a file comes to hold rings of one: netmap's REGISTER from the point
+ * where the port is known. What happens to bound rings afterwards is ring_core.c's. */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "barrier.h"
+#include "ring_core.h"
+
+static const char *const dir_name[NM_DIRS] = {"RX", "TX"};
+
+int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
+                   struct nm_port **out, struct nm_refusal *why) {
+    struct nm_port *port = calloc(1, sizeof(*port));
+    if (!port) return nm_refuse(why, ENOMEM, "out of memory");
+    snprintf(port->name, sizeof(port->name), "%s", config->name);
+    port->region = region;
+    port->buffers = nm_region_buffers(region);
+    port->ops = config->ops;
+    port->private = config->private;
+    port->has_host = config->has_host;
+    pthread_mutex_init(&port->lock, NULL);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        uint32_t capacity = config->rings[dir] + (config->has_host ? NM_HOST_RINGS_MAX : 0);
+        port->num_rings[dir] = config->rings[dir];
+        port->num_host[dir] = config->has_host;
+        port->num_slots[dir] = config->slots[dir];
+        port->krings[dir] = calloc(capacity ? capacity : 1, sizeof(struct nm_kring));
+        if (!port->krings[dir]) {
+            free(port->krings[NM_RX]);
+            free(port);
+            return nm_refuse(why, ENOMEM, "out of memory");
+        }
+        for (uint32_t i = 0; i < capacity; i++) {
+            struct nm_kring *kring = &port->krings[dir][i];
+            kring->port = port;
+            kring->dir = (uint8_t)dir;
+            kring->index = (uint16_t)i;
+            kring->host = i >= config->rings[dir];
+            kring->num_slots = config->slots[dir];
+        }
+    }
+    port->next_port = *nm_region_ports(region);
+    *nm_region_ports(region) = port;
+    *out = port;
+    return 0;
+}
+
+void nm_port_destroy(struct nm_port *port) {
+    if (!port) return;
+    struct nm_port **link = nm_region_ports(port->region);
+    while (*link != port) link = &(*link)->next_port;
+    *link = port->next_port;
+    if (port->ops->destroy) port->ops->destroy(port);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) free(port->krings[dir]);
+    pthread_mutex_destroy(&port->lock);
+    free(port);
+}
+
+void nm_port_set_mtu(struct nm_port *port, uint32_t mtu) { WRITE_ONCE(port->mtu, mtu); }
+
+/* ---- which rings ------------------------------------------------------------------------------ */
+
+static int one_ring(const struct nm_port *port, enum nm_dir dir, bool host, uint32_t id,
+                    struct nm_file *file, struct nm_refusal *why) {
+    const uint32_t *count = host ? port->num_host : port->num_rings;
+    uint32_t most = count[NM_TX] > count[NM_RX] ? count[NM_TX] : count[NM_RX];
+    if (id >= most)
+        return nm_refuse(why, EINVAL, "ring %u asked for, %s has %u %s rings", id, port->name, most,
+                         host ? "host" : "hardware");
+    uint32_t base = host ? port->num_rings[dir] : 0;
+    file->first[dir] = base + (id < count[dir] ? id : 0);
+    file->last[dir] = file->first[dir] + (count[dir] ? 1 : 0);
+    return 0;
+}
+
+static int ring_range(const struct nm_port *port, const struct nmreq_register *request,
+                      struct nm_file *file, struct nm_refusal *why) {
+    static const uint64_t excluded[NM_DIRS] = {NR_TX_RINGS_ONLY, NR_RX_RINGS_ONLY};
+    uint32_t mode = request->nr_mode;
+    bool wants_host = mode == NR_REG_SW || mode == NR_REG_NIC_SW || mode == NR_REG_ONE_SW;
+    if (wants_host && !port->has_host)
+        return nm_refuse(why, EINVAL, "%s has no host rings", port->name);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        uint32_t rings = port->num_rings[dir], all = nm_port_total_rings(port, dir);
+        int error = 0;
+        file->first[dir] = 0;
+        file->last[dir] = 0;
+        switch (mode) {
+        case NR_REG_ALL_NIC:
+        case NR_REG_NULL:
+            file->last[dir] = rings;
+            break;
+        case NR_REG_SW:
+            file->first[dir] = rings;
+            file->last[dir] = all;
+            break;
+        case NR_REG_NIC_SW:
+            file->last[dir] = all;
+            break;
+        case NR_REG_ONE_NIC:
+        case NR_REG_ONE_SW:
+            error = one_ring(port, dir, mode == NR_REG_ONE_SW, request->nr_ringid, file, why);
+            break;
+        default:
+            error = nm_refuse(why, EINVAL, "there is no register mode %u", mode);
+        }
+        if (error) return error;
+        if (request->nr_flags & excluded[dir]) file->last[dir] = file->first[dir];
+    }
+    return 0;
+}
+
+static int check_exclusive(const struct nm_port *port, const struct nm_file *file,
+                           struct nm_refusal *why) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            const struct nm_kring *kring = &port->krings[dir][i];
+            if (kring->exclusive)
+                return nm_refuse(why, EBUSY, "another program holds %s ring %u of %s exclusively",
+                                 dir_name[dir], i, port->name);
+            if (file->exclusive && kring->users)
+                return nm_refuse(why, EBUSY,
+                                 "asked for exclusively, but %s ring %u of %s has %u user(s)",
+                                 dir_name[dir], i, port->name, kring->users);
+        }
+    }
+    return 0;
+}
+
+/* A frame of the interface must fit into one buffer, as netmap wants it. */
+static int check_mtu(const struct nm_port *port, const struct nm_file *file,
+                     struct nm_refusal *why) {
+    if (file->first[NM_RX] == file->last[NM_RX] || port->mtu <= port->buffers.size) return 0;
+    return nm_refuse(why, EINVAL,
+                     "the MTU of %s is %u, a buffer has %u bytes: lower the MTU or raise buf_size",
+                     port->name, port->mtu, port->buffers.size);
+}
+
+/* ---- rings ------------------------------------------------------------------------------------ */
+
+static void free_ring_memory(struct nm_kring *kring, uint32_t slots_filled) {
+    struct nm_region *region = kring->port->region;
+    for (uint32_t i = 0; i < slots_filled; i++)
+        nm_region_free(region, NM_POOL_BUF, kring->ring->slot[i].buf_idx);
+    nm_region_free(region, NM_POOL_RING, kring->ring_object);
+    kring->ring = NULL;
+}
+
+static int create_ring(struct nm_kring *kring, struct nm_refusal *why) {
+    struct nm_region *region = kring->port->region;
+    struct nm_pool_geometry pool = nm_region_pool(region, NM_POOL_RING);
+    uint64_t needed = NETMAP_RING_BYTES(kring->num_slots);
+    if (needed > pool.objsize)
+        return nm_refuse(why, ENOMEM, "a ring of %u slots takes %llu bytes, ring_size is %u",
+                         kring->num_slots, (unsigned long long)needed, pool.objsize);
+    int64_t object = nm_region_alloc(region, NM_POOL_RING, why);
+    if (object < 0) return (int)object;
+
+    struct netmap_ring *ring = nm_region_object(region, NM_POOL_RING, (uint32_t)object);
+    memset(ring, 0, pool.objsize);
+    kring->ring = ring;
+    kring->ring_object = (uint32_t)object;
+    kring->hwcur = kring->rhead = 0;
+    kring->hwtail = kring->dir == NM_TX ? kring->num_slots - 1 : 0;
+    for (uint32_t i = 0; i < kring->num_slots; i++) {
+        int64_t buffer = nm_region_alloc(region, NM_POOL_BUF, why);
+        if (buffer < 0) {
+            free_ring_memory(kring, i);
+            return (int)buffer;
+        }
+        ring->slot[i].buf_idx = (uint32_t)buffer;
+        ring->slot[i].len = (uint16_t)kring->port->buffers.size;
+    }
+    ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
+                                           nm_region_offset(region, NM_POOL_RING, (uint32_t)object));
+    ring->num_slots = kring->num_slots;
+    ring->nr_buf_size = kring->port->buffers.size;
+    ring->ringid = kring->index;
+    ring->dir = kring->dir;
+    ring->tail = kring->hwtail;
+    return 0;
+}
+
+static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusal *why) {
+    if (!kring->users) {
+        int error = create_ring(kring, why);
+        if (error) return error;
+        error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
+        if (error) {
+            free_ring_memory(kring, kring->num_slots);
+            return error;
+        }
+    }
+    kring->users++;
+    kring->exclusive += exclusive;
+    return 0;
+}
+
+/* ---- giving back ------------------------------------------------------------------------------ */
+
+/* Which buffers the live rings and extra lists of a region name, and how many they account for. */
+struct census {
+    uint64_t *visible; /* a bit a buffer */
+    uint64_t owed;
+};
+
+static void see(struct census *census, const struct nm_buffers *buffers, uint32_t index) {
+    if (index < buffers->total) census->visible[index / 64] |= 1ull << (index % 64);
+}
+
+static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
+    return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
+}
+
+static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
+    return index >= NETMAP_BUF_FIRST && index < buffers->total;
+}
+
+static void count_port(struct census *census, const struct nm_port *port) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = 0; i < nm_port_total_rings(port, dir); i++) {
+            const struct nm_kring *kring = &port->krings[dir][i];
+            if (!kring->users) continue;
+            census->owed += kring->num_slots;
+            for (uint32_t s = 0; s < kring->num_slots; s++)
+                see(census, &port->buffers, READ_ONCE(kring->ring->slot[s].buf_idx));
+        }
+    }
+    for (const struct nm_file *file = port->first_file; file; file = file->next_file) {
+        census->owed += file->extra_bufs;
+        uint32_t index = READ_ONCE(file->nifp->ni_bufs_head);
+        for (uint32_t n = 0; n < file->extra_bufs && usable_index(&port->buffers, index); n++) {
+            see(census, &port->buffers, index);
+            index = next_extra(&port->buffers, index);
+        }
+    }
+}
+
+static struct census take_census(struct nm_region *region) {
+    struct census census = {.visible = nm_region_blank_bitmap(region)};
+    for (struct nm_port *port = *nm_region_ports(region); port; port = port->next_port)
+        count_port(&census, port);
+    return census;
+}
+
+/* Frees a buffer that a departing client left in a slot or a list, unless a live ring names it too:
+ * a client killed in the middle of a swap, or one that wrote down what is not its own. */
+static bool give_back(const struct census *census, struct nm_region *region, uint32_t index) {
+    struct nm_buffers buffers = nm_region_buffers(region);
+    if (!usable_index(&buffers, index) || buffers.state[index] != NM_BUFFER_CLIENT) return false;
+    if (census->visible[index / 64] >> (index % 64) & 1) return false;
+    return nm_region_free(region, NM_POOL_BUF, index);
+}
+
+/* Drops the file's claim on its rings; those nobody else holds are stopped. Their memory is given
+ * back only after the census, in which they no longer count. */
+static void leave_rings(struct nm_port *port, const struct nm_file *file) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            struct nm_kring *kring = &port->krings[dir][i];
+            kring->exclusive -= file->exclusive;
+            if (--kring->users == 0 && port->ops->stop) port->ops->stop(kring);
+        }
+    }
+}
+
+static void give_back_rings(struct nm_port *port, const struct nm_file *file,
+                            const struct census *census) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            struct nm_kring *kring = &port->krings[dir][i];
+            if (kring->users) continue;
+            for (uint32_t s = 0; s < kring->num_slots; s++)
+                give_back(census, port->region, READ_ONCE(kring->ring->slot[s].buf_idx));
+            free_ring_memory(kring, 0);
+        }
+    }
+}
+
+static void give_back_extra(struct nm_port *port, const struct nm_file *file,
+                            const struct census *census) {
+    uint32_t index = READ_ONCE(file->nifp->ni_bufs_head);
+    for (uint32_t n = 0; n < file->extra_bufs && usable_index(&port->buffers, index); n++) {
+        uint32_t next = next_extra(&port->buffers, index);
+        if (!give_back(census, port->region, index)) break;
+        index = next;
+    }
+}
+
+/* ---- register and unregister ------------------------------------------------------------------ */
+
+static int create_if(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
+    struct nm_region *region = port->region;
+    uint32_t rings[NM_DIRS], hosts[NM_DIRS], entries = 0;
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        rings[dir] = port->num_rings[dir];
+        hosts[dir] = port->num_host[dir] ? port->num_host[dir] : 1; /* programs count at least one */
+        entries += rings[dir] + hosts[dir];
+    }
+    struct nm_pool_geometry pool = nm_region_pool(region, NM_POOL_IF);
+    uint64_t needed = NETMAP_IF_BYTES(entries);
+    if (needed > pool.objsize)
+        return nm_refuse(why, ENOMEM, "a netmap_if of %u rings takes %llu bytes, if_size is %u",
+                         entries, (unsigned long long)needed, pool.objsize);
+    int64_t object = nm_region_alloc(region, NM_POOL_IF, why);
+    if (object < 0) return (int)object;
+
+    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, (uint32_t)object);
+    memset(nifp, 0, pool.objsize);
+    memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
+    nifp->ni_tx_rings = rings[NM_TX];
+    nifp->ni_rx_rings = rings[NM_RX];
+    nifp->ni_host_tx_rings = hosts[NM_TX];
+    nifp->ni_host_rx_rings = hosts[NM_RX];
+    uint64_t here = nm_region_offset(region, NM_POOL_IF, (uint32_t)object);
+    ssize_t *ring_ofs = nifp->ring_ofs; /* tx, host tx, rx, host rx; 0: not bound */
+    for (int d = NM_TX; d >= NM_RX; d--) {
+        for (uint32_t i = file->first[d]; i < file->last[d]; i++)
+            ring_ofs[i] = (ssize_t)(nm_region_offset(region, NM_POOL_RING,
+                                                     port->krings[d][i].ring_object) -
+                                    here);
+        ring_ofs += rings[d] + hosts[d];
+    }
+    file->nifp = nifp;
+    file->if_object = (uint32_t)object;
+    return 0;
+}
+
+/* A chain through the first word of each buffer, its head the one allocated last. */
+static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wanted) {
+    uint32_t head = 0, granted = 0;
+    for (; granted < wanted; granted++) {
+        int64_t index = nm_region_alloc(port->region, NM_POOL_BUF, NULL);
+        if (index < 0) break;
+        *(uint32_t *)nm_region_object(port->region, NM_POOL_BUF, (uint32_t)index) = head;
+        head = (uint32_t)index;
+    }
+    file->nifp->ni_bufs_head = head;
+    file->extra_bufs = granted;
+}
+
+static int acquire_rings(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            int error = acquire_ring(&port->krings[dir][i], file->exclusive, why);
+            if (!error) continue;
+            /* What this file holds so far is all that is to be undone. */
+            file->last[dir] = i;
+            for (enum nm_dir later = dir + 1; later < NM_DIRS; later++)
+                file->last[later] = file->first[later];
+            return error;
+        }
+    }
+    return 0;
+}
+
+static void let_go(struct nm_port *port, struct nm_file *file) {
+    leave_rings(port, file);
+    struct census census = take_census(port->region);
+    give_back_rings(port, file, &census);
+    if (file->nifp) give_back_extra(port, file, &census);
+    nm_region_reclaim(port->region, census.owed, census.visible);
+    if (file->nifp) nm_region_free(port->region, NM_POOL_IF, file->if_object);
+    if (--port->files == 0)
+        for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) port->num_host[dir] = port->has_host;
+    *file = (struct nm_file){.wake = file->wake};
+}
+
+static uint32_t host_rings(const struct nm_port *port, uint32_t wanted) {
+    if (!port->has_host) return 0;
+    if (!wanted) return 1;
+    return wanted < NM_HOST_RINGS_MAX ? wanted : NM_HOST_RINGS_MAX;
+}
+
+int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
+                     struct nm_refusal *why) {
+    if (file->port) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
+    if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
+    if (!port->files) {
+        port->num_host[NM_TX] = host_rings(port, request->nr_host_tx_rings);
+        port->num_host[NM_RX] = host_rings(port, request->nr_host_rx_rings);
+    }
+    file->exclusive = request->nr_flags & NR_EXCLUSIVE;
+    file->no_tx_poll = request->nr_flags & NR_NO_TX_POLL;
+    file->extra_bufs = 0;
+    file->nifp = NULL;
+    int error = ring_range(port, request, file, why);
+    if (!error && !port->files) error = check_mtu(port, file, why);
+    if (!error) error = check_exclusive(port, file, why);
+    if (error) {
+        *file = (struct nm_file){.wake = file->wake};
+        return error;
+    }
+    port->files++;
+    error = acquire_rings(port, file, why);
+    if (!error) error = create_if(port, file, why);
+    if (error) {
+        let_go(port, file);
+        return error;
+    }
+    grant_extra(port, file, request->nr_extra_bufs);
+
+    request->nr_offset = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
+    request->nr_memsize = nm_region_size(port->region);
+    request->nr_tx_slots = port->num_slots[NM_TX];
+    request->nr_rx_slots = port->num_slots[NM_RX];
+    request->nr_tx_rings = (uint16_t)port->num_rings[NM_TX];
+    request->nr_rx_rings = (uint16_t)port->num_rings[NM_RX];
+    request->nr_host_tx_rings = (uint16_t)port->num_host[NM_TX];
+    request->nr_host_rx_rings = (uint16_t)port->num_host[NM_RX];
+    request->nr_extra_bufs = file->extra_bufs;
+
+    pthread_mutex_lock(&port->lock);
+    file->next_file = port->first_file;
+    port->first_file = file;
+    pthread_mutex_unlock(&port->lock);
+    store_release(&file->port, port);
+    return 0;
+}
+
+void nm_file_unregister(struct nm_file *file) {
+    struct nm_port *port = file->port;
+    if (!port) return;
+    pthread_mutex_lock(&port->lock);
+    struct nm_file **link = &port->first_file;
+    while (*link != file) link = &(*link)->next_file;
+    *link = file->next_file;
+    pthread_mutex_unlock(&port->lock);
+    let_go(port, file);
+}

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Packet memory: the memfd, its three pools and their bitmaps. What a ring or a slot is, ring_core
+ * knows. */
+#include "region.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define WORD_BITS 64u
+
+struct pool {
+    struct nm_pool_geometry geometry;
+    uint64_t *taken; /* a bit an object */
+    uint32_t hint;   /* no free object below this index */
+};
+
+struct nm_region {
+    int memfd;
+    char *base;
+    uint64_t size;
+    struct pool pools[NM_POOLS];
+    uint8_t *buffer_state;
+    uint64_t *bitmap; /* scratch of the census */
+    struct nm_port *first_port;
+};
+
+static const char *const pool_name[NM_POOLS] = {"netmap_if", "ring", "buffer"};
+
+static const struct {
+    uint32_t min_size, max_size, max_total;
+} limits[NM_POOLS] = {
+    [NM_POOL_IF] = {NETMAP_IF_SIZE_MIN, NETMAP_IF_SIZE_MAX, NETMAP_IF_COUNT_MAX},
+    [NM_POOL_RING] = {NETMAP_RING_SIZE_MIN, NETMAP_RING_SIZE_MAX, NETMAP_RING_COUNT_MAX},
+    [NM_POOL_BUF] = {NETMAP_BUF_SIZE_MIN, NETMAP_BUF_SIZE_MAX, NETMAP_BUF_COUNT_MAX},
+};
+
+static uint32_t words(uint32_t bits) { return (bits + WORD_BITS - 1) / WORD_BITS; }
+
+/* A pool grows by clusters, the smallest number of objects that fills whole pages. */
+static int lay_out(struct nm_pool_geometry *g, const struct nm_pool_request *request,
+                   enum nm_pool pool, struct nm_refusal *why) {
+    if (request->objsize < limits[pool].min_size || request->objsize > limits[pool].max_size)
+        return nm_refuse(why, EINVAL, "%s size %u is not within %u to %u bytes", pool_name[pool],
+                         request->objsize, limits[pool].min_size, limits[pool].max_size);
+    if (request->objtotal < 2 || request->objtotal > limits[pool].max_total)
+        return nm_refuse(why, EINVAL, "%s count %u is not within 2 to %u", pool_name[pool],
+                         request->objtotal, limits[pool].max_total);
+    uint32_t size = (request->objsize + 63) & ~63u;
+    uint32_t per_cluster = 1;
+    while ((per_cluster * size) % PAGE) per_cluster++;
+    uint32_t clusters = (request->objtotal + per_cluster - 1) / per_cluster;
+    g->objsize = size;
+    g->objtotal = clusters * per_cluster;
+    return 0;
+}
+
+static int map_memory(struct nm_region *region, struct nm_refusal *why) {
+    region->memfd = memfd_create("netmap", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (region->memfd < 0) return nm_refuse(why, errno, "memfd_create: %s", strerror(errno));
+    if (ftruncate(region->memfd, (off_t)region->size) < 0 ||
+        fcntl(region->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+        return nm_refuse(why, errno, "sizing packet memory: %s", strerror(errno));
+    void *base =
+        mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, region->memfd, 0);
+    if (base == MAP_FAILED)
+        return nm_refuse(why, errno, "mapping %llu bytes of packet memory: %s",
+                         (unsigned long long)region->size, strerror(errno));
+    region->base = base;
+    madvise(base, region->size, MADV_DONTDUMP);
+    return 0;
+}
+
+int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,
+                     struct nm_refusal *why) {
+    struct nm_region *region = calloc(1, sizeof(*region));
+    if (!region) return nm_refuse(why, ENOMEM, "out of memory");
+    region->memfd = -1;
+    int error = 0;
+    for (enum nm_pool pool = 0; pool < NM_POOLS && !error; pool++) {
+        struct pool *p = &region->pools[pool];
+        error = lay_out(&p->geometry, &request[pool], pool, why);
+        if (error) break;
+        p->geometry.offset = region->size;
+        region->size += (uint64_t)p->geometry.objsize * p->geometry.objtotal;
+        p->taken = calloc(words(p->geometry.objtotal), sizeof(*p->taken));
+        if (!p->taken) error = nm_refuse(why, ENOMEM, "out of memory");
+    }
+    if (!error && region->size > UINT32_MAX)
+        error = nm_refuse(why, EINVAL, "the pools take %llu bytes in all; the limit is 4 GiB",
+                          (unsigned long long)region->size);
+    if (!error) {
+        uint32_t buffers = region->pools[NM_POOL_BUF].geometry.objtotal;
+        region->buffer_state = calloc(buffers, 1);
+        region->bitmap = calloc(words(buffers), sizeof(*region->bitmap));
+        if (!region->buffer_state || !region->bitmap) error = nm_refuse(why, ENOMEM, "out of memory");
+    }
+    if (!error) error = map_memory(region, why);
+    if (error) {
+        nm_region_destroy(region);
+        return error;
+    }
+    region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
+    region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
+    *out = region;
+    return 0;
+}
+
+void nm_region_destroy(struct nm_region *region) {
+    if (!region) return;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) free(region->pools[pool].taken);
+    free(region->buffer_state);
+    free(region->bitmap);
+    if (region->base) munmap(region->base, region->size);
+    if (region->memfd >= 0) close(region->memfd);
+    free(region);
+}
+
+int nm_region_memfd(const struct nm_region *region) { return region->memfd; }
+
+uint64_t nm_region_size(const struct nm_region *region) { return region->size; }
+
+struct nm_port **nm_region_ports(struct nm_region *region) { return &region->first_port; }
+
+struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_pool pool) {
+    return region->pools[pool].geometry;
+}
+
+int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool, struct nm_refusal *why) {
+    struct pool *p = &region->pools[pool];
+    uint32_t total = p->geometry.objtotal;
+    for (uint32_t w = p->hint / WORD_BITS; w < words(total); w++) {
+        if (p->taken[w] == UINT64_MAX) continue;
+        uint32_t index = w * WORD_BITS + (uint32_t)__builtin_ctzll(~p->taken[w]);
+        if (index >= total) break;
+        p->taken[w] |= 1ull << (index % WORD_BITS);
+        p->hint = index + 1;
+        p->geometry.used++;
+        if (pool == NM_POOL_BUF) region->buffer_state[index] = NM_BUFFER_CLIENT;
+        return index;
+    }
+    p->hint = total;
+    return nm_refuse(why, ENOMEM, "the %s pool is empty: all %u objects of %u bytes are in use",
+                     pool_name[pool], p->geometry.used, p->geometry.objsize);
+}
+
+bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index) {
+    struct pool *p = &region->pools[pool];
+    if (index >= p->geometry.objtotal) return false;
+    if (pool == NM_POOL_BUF && index < NETMAP_BUF_FIRST) return false;
+    uint64_t bit = 1ull << (index % WORD_BITS);
+    if (!(p->taken[index / WORD_BITS] & bit)) return false;
+    p->taken[index / WORD_BITS] &= ~bit;
+    p->geometry.used--;
+    if (index < p->hint) p->hint = index;
+    if (pool == NM_POOL_BUF) region->buffer_state[index] = NM_BUFFER_FREE;
+    return true;
+}
+
+uint64_t nm_region_offset(const struct nm_region *region, enum nm_pool pool, uint32_t index) {
+    const struct nm_pool_geometry *g = &region->pools[pool].geometry;
+    return g->offset + (uint64_t)index * g->objsize;
+}
+
+void *nm_region_object(const struct nm_region *region, enum nm_pool pool, uint32_t index) {
+    return region->base + nm_region_offset(region, pool, index);
+}
+
+struct nm_buffers nm_region_buffers(const struct nm_region *region) {
+    const struct nm_pool_geometry *g = &region->pools[NM_POOL_BUF].geometry;
+    return (struct nm_buffers){.base = region->base + g->offset,
+                               .state = region->buffer_state,
+                               .size = g->objsize,
+                               .total = g->objtotal};
+}
+
+uint64_t *nm_region_blank_bitmap(struct nm_region *region) {
+    uint32_t total = region->pools[NM_POOL_BUF].geometry.objtotal;
+    return memset(region->bitmap, 0, words(total) * sizeof(*region->bitmap));
+}
+
+uint32_t nm_region_reclaim(struct nm_region *region, uint64_t owed, const uint64_t *visible) {
+    struct pool *p = &region->pools[NM_POOL_BUF];
+    if (p->geometry.used <= owed) return 0;
+    uint32_t total = p->geometry.objtotal;
+    uint64_t hidden = 0;
+    for (uint32_t w = 0; w < words(total); w++)
+        hidden += (uint64_t)__builtin_popcountll(p->taken[w] & ~visible[w]);
+    hidden -= NETMAP_BUF_FIRST;
+    if (hidden != p->geometry.used - owed) return 0;
+    uint32_t reclaimed = 0;
+    for (uint32_t index = NETMAP_BUF_FIRST; index < total; index++) {
+        bool seen = visible[index / WORD_BITS] >> (index % WORD_BITS) & 1;
+        if (!seen && region->buffer_state[index] == NM_BUFFER_CLIENT)
+            reclaimed += nm_region_free(region, NM_POOL_BUF, index);
+    }
+    return reclaimed;
+}

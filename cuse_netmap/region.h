@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Packet memory: one memfd holding the three pools (netmap_if objects, rings, buffers) that clients
+ * map, and the private books of who holds what. Knows nothing of ports, rings or indices. */
+#ifndef CUSE_NETMAP_REGION_H
+#define CUSE_NETMAP_REGION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "netmap_abi.h"
+#include "refusal.h"
+
+enum nm_pool { NM_POOL_IF, NM_POOL_RING, NM_POOL_BUF, NM_POOLS };
+
+/* What is asked for: sizes in bytes (rounded up to 64), and how many (rounded up to whole pages). */
+struct nm_pool_request {
+    uint32_t objsize;
+    uint32_t objtotal;
+};
+
+/* What there is: offset is that of the pool's first object in the region. */
+struct nm_pool_geometry {
+    uint64_t offset;
+    uint32_t objsize;
+    uint32_t objtotal;
+    uint32_t used;
+};
+
+/* Who a buffer belongs to. LENT and IN_FLIGHT buffers may be written by a backend at any moment, so
+ * a client that names one in a slot is refused. */
+enum nm_buffer_state { NM_BUFFER_FREE, NM_BUFFER_CLIENT, NM_BUFFER_LENT, NM_BUFFER_IN_FLIGHT };
+
+struct nm_region;
+struct nm_port;
+
+/* Makes a sealed, sparse memfd with the pools in the order if, ring, buf and maps it here.
+ * -EINVAL: a size or count outside netmap's limits, or 4 GiB and more in all; -errno of the system
+ * calls otherwise. */
+int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,
+                     struct nm_refusal *why);
+void nm_region_destroy(struct nm_region *region);
+
+int nm_region_memfd(const struct nm_region *region);
+uint64_t nm_region_size(const struct nm_region *region); /* bytes: a program's nr_memsize */
+struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_pool pool);
+
+/* The head of the chain of ports that live in this region; the chain is ring_core's to keep. */
+struct nm_port **nm_region_ports(struct nm_region *region);
+
+/* The lowest free object of a pool: its index, or -ENOMEM (and the pool's state in *why). */
+int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool, struct nm_refusal *why);
+/* Gives an object back; false (and nothing done) if the index is out of range or already free. */
+bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index);
+
+void *nm_region_object(const struct nm_region *region, enum nm_pool pool, uint32_t index);
+uint64_t nm_region_offset(const struct nm_region *region, enum nm_pool pool, uint32_t index);
+
+/* The hot path's view of the buffer pool, copied by value so that no pointer is chased per slot. */
+struct nm_buffers {
+    char *base;
+    const uint8_t *state; /* enum nm_buffer_state, one byte a buffer */
+    uint32_t size;        /* bytes of one buffer */
+    uint32_t total;
+};
+struct nm_buffers nm_region_buffers(const struct nm_region *region);
+
+/* The buffer a slot names, or buffer 0 (whose contents mean nothing) for an index no client may use. */
+static inline char *nm_buffer(const struct nm_buffers *buffers, uint32_t index) {
+    bool usable = index >= NETMAP_BUF_FIRST && index < buffers->total &&
+                  buffers->state[index] == NM_BUFFER_CLIENT;
+    return buffers->base + (usable ? (size_t)index * buffers->size : 0);
+}
+
+/* A cleared bitmap of one bit a buffer, the region's own: the next call clears it again. */
+uint64_t *nm_region_blank_bitmap(struct nm_region *region);
+
+/* Buffers taken from the pool less what live rings and extra buffer lists account for are lost:
+ * a client was killed between the two halves of a swap, or wrote nonsense. `owed` is what the live
+ * ones account for, `visible` (a bit a buffer) what they actually name. Lost buffers are reclaimed
+ * as soon as it is certain which they are: when everything owed is visible. Returns how many. */
+uint32_t nm_region_reclaim(struct nm_region *region, uint64_t owed, const uint64_t *visible);
+
+#endif

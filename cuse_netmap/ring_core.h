@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The engine: ports, their rings, the files that bind them, sync and poll. It knows netmap's rules
+ * and nothing of FUSE, of Python, or of where packets come from.
+ *
+ * Threads. Sync and poll (nm_file_sync, nm_file_poll) may run anywhere at any time. Everything that
+ * changes what exists (create, destroy, register, unregister) is called by one thread at a time,
+ * which the caller sees to, and unregister only once no sync or poll of that file can be running. */
+#ifndef CUSE_NETMAP_RING_CORE_H
+#define CUSE_NETMAP_RING_CORE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "netmap_abi.h"
+#include "region.h"
+
+/* The direction of a ring, with netmap's own numbers (netmap_ring.dir). */
+enum nm_dir { NM_RX = 0, NM_TX = 1, NM_DIRS };
+
+enum nm_drop {
+    NM_DROP_DOWN,  /* the interface is down */
+    NM_DROP_SHORT, /* no Ethernet header */
+    NM_DROP_LONG,  /* longer than a frame may be, or than the slots given for it */
+    NM_DROP_STALE, /* queued before anyone had bound the ring */
+    NM_DROP_SINK,  /* a ring with nothing behind it */
+    NM_DROP_ERROR, /* the kernel refused it */
+    NM_DROPS
+};
+
+/* Counters of one ring since its port exists. Written by the thread that syncs, read by anyone. */
+struct nm_ring_stats {
+    uint64_t packets, bytes;
+    uint64_t drops[NM_DROPS];
+    uint64_t syncs, wakeups;
+    uint64_t bad_rings; /* head or cur out of bounds */
+    uint64_t bad_slots; /* a buffer index no client may use */
+};
+
+struct nm_port;
+struct nm_file;
+
+/* A ring as the engine knows it. Only `ring` is shared with clients; no index, size or offset that
+ * the engine relies on is ever read back from there. */
+struct nm_kring {
+    struct nm_port *port;
+    struct netmap_ring *ring; /* NULL while no file binds it */
+    uint32_t num_slots;
+    uint32_t hwcur;  /* TX: first slot not taken yet. RX: first slot not given back yet */
+    uint32_t hwtail; /* first slot that is the engine's; what clients see as tail */
+    uint32_t rhead;  /* the client's head as of the last valid sync */
+    uint8_t busy;    /* one sync at a time */
+    uint8_t dir;
+    bool host;
+    uint16_t index; /* within its direction; host rings follow the hardware rings */
+    uint32_t users, exclusive;
+    uint32_t ring_object;
+    struct nm_ring_stats stats;
+};
+
+/* What a kind of port does. sync is called with the ring's busy flag held and `head` checked. */
+struct nm_port_ops {
+    const char *kind;
+    /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
+    int (*start)(struct nm_kring *kring, struct nm_refusal *why);
+    void (*stop)(struct nm_kring *kring);
+    /* TX: take packets from [hwcur, head), move hwcur over what was taken and hwtail over what came
+     * back. RX: slots [hwcur, head) are given back, then fill from hwtail on. Publishes nothing:
+     * the engine does. -errno goes to POLLERR, never to an ioctl's result. */
+    int (*sync)(struct nm_kring *kring, uint32_t head);
+    /* Somebody sleeps: call nm_kring_wake once another sync may get further. */
+    void (*arm)(struct nm_kring *kring);
+    void (*destroy)(struct nm_port *port);
+};
+
+#define NM_HOST_RINGS_MAX 16
+
+struct nm_port {
+    char name[NETMAP_REQ_IFNAMSIZ];
+    struct nm_region *region;
+    struct nm_buffers buffers;
+    const struct nm_port_ops *ops;
+    void *private;
+    uint32_t num_rings[NM_DIRS]; /* hardware rings */
+    uint32_t num_host[NM_DIRS];  /* host rings; 0 if this kind of port has none */
+    uint32_t num_slots[NM_DIRS];
+    struct nm_kring *krings[NM_DIRS];
+    uint32_t mtu;  /* of the interface behind it; 0 if there is none */
+    bool has_host; /* this kind of port has host rings */
+    bool gone;     /* what was behind it has disappeared: sync EIO, poll POLLERR */
+    uint32_t files;
+    pthread_mutex_t lock; /* guards first_file and its chain */
+    struct nm_file *first_file;
+    struct nm_port *next_port; /* in the region's chain */
+};
+
+struct nm_port_config {
+    const char *name;
+    const struct nm_port_ops *ops;
+    void *private;
+    uint32_t rings[NM_DIRS], slots[NM_DIRS];
+    bool has_host;
+};
+
+/* One open file of /dev/netmap. The door makes it at open and destroys it after release. */
+struct nm_file {
+    struct nm_port *port; /* set last, with release order, when the file is registered */
+    uint32_t first[NM_DIRS], last[NM_DIRS]; /* rings bound: [first, last) */
+    bool no_tx_poll, exclusive;
+    uint32_t extra_bufs;
+    uint32_t if_object;
+    struct netmap_if *nifp;
+    struct nm_file *next_file; /* in the port's chain */
+    uint32_t armed;            /* POLLIN, POLLOUT: somebody wants to be woken for */
+    void (*wake)(struct nm_file *file);
+};
+
+int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
+                   struct nm_port **out, struct nm_refusal *why);
+/* No file may be registered on it any more. */
+void nm_port_destroy(struct nm_port *port);
+/* The MTU of the interface behind the port, in bytes; looked at when the first file registers. */
+void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
+/* What was behind the port has gone: from now on syncs fail, and every sleeper is woken to see it. */
+void nm_port_gone(struct nm_port *port);
+
+/* Binds the rings that `request` asks for (mode, ringid, flags, extra buffers, host rings) and
+ * completes it with what was given. The name, the version and the memory id are the caller's.
+ * EBUSY  the file is bound already, or a ring is held exclusively
+ * EINVAL no such mode or ring, or the MTU does not fit the buffers
+ * EIO    the port is gone
+ * ENOMEM a pool is empty or its objects are too small */
+int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
+                     struct nm_refusal *why);
+/* Undoes it, giving back every ring nobody else uses and the extra buffers. */
+void nm_file_unregister(struct nm_file *file);
+
+/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone. */
+int nm_file_sync(struct nm_file *file, enum nm_dir dir);
+/* poll: the events that are true of POLLIN, POLLOUT and POLLERR. With `arm` the file's wake function
+ * will be called once if more may be true later. */
+uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm);
+
+/* Called by a port's machinery, from any thread: this ring may make progress. */
+void nm_kring_wake(struct nm_kring *kring);
+
+static inline uint32_t nm_kring_next(const struct nm_kring *kring, uint32_t slot) {
+    return slot + 1 == kring->num_slots ? 0 : slot + 1;
+}
+
+static inline uint32_t nm_kring_prev(const struct nm_kring *kring, uint32_t slot) {
+    return slot ? slot - 1 : kring->num_slots - 1;
+}
+
+/* Slots from `from` up to, not including, `to`. */
+static inline uint32_t nm_kring_distance(const struct nm_kring *kring, uint32_t from, uint32_t to) {
+    return to >= from ? to - from : to + kring->num_slots - from;
+}
+
+static inline uint32_t nm_port_total_rings(const struct nm_port *port, enum nm_dir dir) {
+    return port->num_rings[dir] + port->num_host[dir];
+}
+
+#endif
