@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The events thread: an epoll loop over one-shot watches. */
+#include "events.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+struct nm_events {
+    int epoll, stop;
+    pthread_t thread;
+    pthread_mutex_t calling; /* held while watches are called; a dead watch is never called */
+    struct nm_watch *graveyard;
+};
+
+struct nm_watch {
+    struct nm_events *events;
+    int fd;
+    nm_watch_call *call;
+    void *arg;
+    pthread_mutex_t lock;
+    uint32_t armed;
+    bool dead;
+    struct nm_watch *next_dead;
+};
+
+static void set_interest(struct nm_watch *watch) {
+    struct epoll_event event = {.events = watch->armed | EPOLLONESHOT, .data.ptr = watch};
+    epoll_ctl(watch->events->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+}
+
+void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
+    pthread_mutex_lock(&watch->lock);
+    watch->armed |= events;
+    set_interest(watch);
+    pthread_mutex_unlock(&watch->lock);
+}
+
+static void fire(struct nm_watch *watch, uint32_t events) {
+    pthread_mutex_lock(&watch->lock);
+    watch->armed &= ~events;
+    if (watch->armed && !(events & (EPOLLERR | EPOLLHUP))) set_interest(watch);
+    pthread_mutex_unlock(&watch->lock);
+    watch->call(watch->arg, events);
+}
+
+/* A dead watch may still be named by the batch in hand, so it is freed only behind a batch. */
+static void bury(struct nm_events *events) {
+    while (events->graveyard) {
+        struct nm_watch *watch = events->graveyard;
+        events->graveyard = watch->next_dead;
+        pthread_mutex_destroy(&watch->lock);
+        free(watch);
+    }
+}
+
+static void *loop(void *arg) {
+    struct nm_events *events = arg;
+    struct epoll_event ready[16];
+    for (;;) {
+        int n = epoll_wait(events->epoll, ready, 16, -1);
+        if (n < 0 && errno != EINTR) return NULL;
+        pthread_mutex_lock(&events->calling);
+        for (int i = 0; i < n; i++) {
+            struct nm_watch *watch = ready[i].data.ptr;
+            if (!watch) {
+                pthread_mutex_unlock(&events->calling);
+                return NULL;
+            }
+            if (!watch->dead) fire(watch, ready[i].events);
+        }
+        bury(events);
+        pthread_mutex_unlock(&events->calling);
+    }
+}
+
+int nm_events_create(struct nm_events **out) {
+    struct nm_events *events = calloc(1, sizeof(*events));
+    if (!events) return -ENOMEM;
+    pthread_mutex_init(&events->calling, NULL);
+    events->epoll = epoll_create1(EPOLL_CLOEXEC);
+    events->stop = eventfd(0, EFD_CLOEXEC);
+    struct epoll_event stop = {.events = EPOLLIN, .data.ptr = NULL};
+    int error = 0;
+    if (events->epoll < 0 || events->stop < 0 ||
+        epoll_ctl(events->epoll, EPOLL_CTL_ADD, events->stop, &stop) < 0)
+        error = -errno;
+    else
+        error = -pthread_create(&events->thread, NULL, loop, events);
+    if (error) {
+        if (events->epoll >= 0) close(events->epoll);
+        if (events->stop >= 0) close(events->stop);
+        free(events);
+        return error;
+    }
+    *out = events;
+    return 0;
+}
+
+void nm_events_destroy(struct nm_events *events) {
+    if (!events) return;
+    eventfd_write(events->stop, 1);
+    pthread_join(events->thread, NULL);
+    bury(events);
+    close(events->epoll);
+    close(events->stop);
+    pthread_mutex_destroy(&events->calling);
+    free(events);
+}
+
+int nm_watch_create(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
+                    struct nm_watch **out) {
+    struct nm_watch *watch = calloc(1, sizeof(*watch));
+    if (!watch) return -ENOMEM;
+    *watch = (struct nm_watch){.events = events, .fd = fd, .call = call, .arg = arg};
+    pthread_mutex_init(&watch->lock, NULL);
+    struct epoll_event event = {.events = EPOLLONESHOT, .data.ptr = watch};
+    if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int error = -errno;
+        free(watch);
+        return error;
+    }
+    *out = watch;
+    return 0;
+}
+
+void nm_watch_destroy(struct nm_watch *watch) {
+    if (!watch) return;
+    struct nm_events *events = watch->events;
+    epoll_ctl(events->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
+    pthread_mutex_lock(&events->calling);
+    watch->dead = true;
+    watch->next_dead = events->graveyard;
+    events->graveyard = watch;
+    pthread_mutex_unlock(&events->calling);
+}
