@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the parts of a door share: the dispatcher (fuse.c), the waiting requests (requests.c) and the
+ * two transports (classic.c, uring.c). Not for anyone else. */
+#ifndef CUSE_NETMAP_DOOR_INTERNAL_H
+#define CUSE_NETMAP_DOOR_INTERNAL_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "doors/door.h"
+#include "doors/fuse_protocol.h"
+#include "ring_core.h"
+
+/* The largest argument or answer we exchange; the kernel wants room for 8 KiB and one page. */
+#define NM_PAYLOAD 8192
+#define NM_MAX_WRITE 4096
+
+struct nm_open {
+    struct nm_file file;
+    struct nm_door *door;
+    uint64_t id;
+    uint64_t poll_handle;
+    bool perhaps_closing;
+    uint32_t parked;       /* requests of this file that wait */
+    bool taken;            /* one of them is with control */
+    struct nm_open *next;  /* in the door's list of all opens */
+    struct nm_open *prev;
+    struct nm_open *next_release;
+};
+
+/* A request on its way in, wherever it came from. Valid only during the dispatch. */
+struct nm_incoming {
+    const struct fuse_in_header *header;
+    const void *argument; /* the operation's own struct */
+    size_t argument_size;
+    void *queue, *entry; /* the transport's, for the ticket */
+};
+
+/* dispatch's answer when there will be one later, through the transport's reply. */
+#define NM_PARKED (-0x10000)
+/* dispatch's answer when the protocol wants none. */
+#define NM_NO_REPLY (-0x10001)
+
+/* The way back for a parked request's answer. */
+struct nm_ticket {
+    uint64_t unique;
+    void *queue, *entry;
+};
+
+struct nm_parked {
+    struct nm_request request; /* first: what control sees */
+    struct nm_ticket ticket;
+    bool taken;        /* control has it, and will reply */
+    bool answered;     /* its caller was interrupted and has its answer already */
+    uint64_t deadline; /* ns, CLOCK_MONOTONIC, by which it must be answered; 0: none */
+    struct nm_parked *next, *prev;
+};
+
+struct nm_transport_ops {
+    const char *name;
+    /* Starts serving; INIT is done. -errno. */
+    int (*start)(struct nm_door *door, struct nm_refusal *why);
+    /* Joins the threads; the connection is aborted already. Also after a start that failed. */
+    void (*stop)(struct nm_door *door);
+    void (*destroy)(struct nm_door *door);
+    /* Answers a parked request (error: 0 or -errno), from any thread. */
+    void (*reply)(struct nm_door *door, const struct nm_ticket *ticket, int error);
+};
+
+extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;
+
+#define NM_INTERRUPTS_REMEMBERED 64
+
+/* The requests that wait for control and the files that wait for release. */
+struct nm_requests {
+    pthread_mutex_t lock;
+    pthread_cond_t new_request, new_release, new_deadline;
+    pthread_t reaper;
+    bool started, stopping, nudged;
+    struct nm_parked *first, *last; /* every parked request, oldest first */
+    struct nm_open *first_release;
+    uint32_t releases_queued;
+    uint64_t early_interrupts[NM_INTERRUPTS_REMEMBERED]; /* for requests not seen yet */
+    uint32_t next_early;
+};
+
+struct nm_door {
+    int device; /* /dev/fuse */
+    int mount;  /* the mount itself, wherever it is attached; -1 once removed */
+    struct nm_region *region;
+    int32_t backing_id;
+    uint32_t mode, uid, gid;
+    uint32_t minor; /* protocol in use */
+    const struct nm_transport_ops *transport; /* of all but what only read/write can carry */
+    void *transport_state;
+    struct nm_requests requests;
+    pthread_mutex_t opens_lock;
+    struct nm_open *first_open;
+    uint64_t next_id;
+    struct nm_readers *readers;
+};
+
+/* fuse.c: the bytes of `out` (room for NM_PAYLOAD) that answer, or -errno, NM_PARKED, NM_NO_REPLY. */
+int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *out);
+
+/* requests.c */
+void nm_requests_create(struct nm_door *door);
+int nm_requests_start(struct nm_door *door);
+/* Takers return -ESHUTDOWN from now on. */
+void nm_requests_shut(struct nm_door *door);
+/* That, and the reaper is joined. */
+void nm_requests_stop(struct nm_door *door);
+void nm_requests_destroy(struct nm_door *door);
+/* NM_PARKED, or -errno. */
+int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open);
+void nm_requests_interrupt(struct nm_door *door, uint64_t unique);
+void nm_requests_release(struct nm_door *door, struct nm_open *open);
+
+/* classic.c: threads that read /dev/fuse. */
+int nm_readers_start(struct nm_door *door, uint32_t threads);
+void nm_readers_stop(struct nm_door *door);
+/* Writes one message to the kernel: an answer, or (unique 0) a notification; -errno. */
+int nm_door_write(struct nm_door *door, uint64_t unique, int error, const void *data, size_t size);
+
+#endif

@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The requests that wait for control and the files that wait to be released. Nothing here looks at
+ * what a request asks. */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "doors/door_internal.h"
+
+#define INTERRUPT_GRACE_NS 50000000ull /* an interrupted caller is let go after this, decided or not */
+#define PARKED_PER_FILE 4
+#define TAKEN_PER_USER 12 /* of control's 16 takers: one user's slow memory stops nobody else */
+
+static uint64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static struct timespec at_ns(uint64_t ns) {
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                             .tv_nsec = (long)(ns % 1000000000u)};
+}
+
+void nm_requests_create(struct nm_door *door) {
+    struct nm_requests *requests = &door->requests;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&requests->lock, NULL);
+    pthread_cond_init(&requests->new_request, &monotonic);
+    pthread_cond_init(&requests->new_release, &monotonic);
+    pthread_cond_init(&requests->new_deadline, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+}
+
+/* ---- parking ---------------------------------------------------------------------------------- */
+
+static void append(struct nm_requests *requests, struct nm_parked *parked) {
+    parked->prev = requests->last;
+    if (requests->last)
+        requests->last->next = parked;
+    else
+        requests->first = parked;
+    requests->last = parked;
+    parked->request.open->parked++;
+}
+
+static void forget(struct nm_requests *requests, struct nm_parked *parked) {
+    if (parked->prev)
+        parked->prev->next = parked->next;
+    else
+        requests->first = parked->next;
+    if (parked->next)
+        parked->next->prev = parked->prev;
+    else
+        requests->last = parked->prev;
+    parked->request.open->parked--;
+    free(parked);
+}
+
+static bool interrupted_early(struct nm_requests *requests, uint64_t unique) {
+    for (int i = 0; i < NM_INTERRUPTS_REMEMBERED; i++) {
+        if (requests->early_interrupts[i] != unique) continue;
+        requests->early_interrupts[i] = 0;
+        return true;
+    }
+    return false;
+}
+
+int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open) {
+    struct nm_requests *requests = &door->requests;
+    const struct fuse_ioctl_in *ioctl_in = in->argument;
+    struct nm_parked *parked = calloc(1, sizeof(*parked));
+    if (!parked) return -ENOMEM;
+    parked->request = (struct nm_request){.open = open,
+                                          .argument = ioctl_in->arg,
+                                          .command = ioctl_in->cmd,
+                                          .pid = in->header->pid,
+                                          .uid = in->header->uid,
+                                          .gid = in->header->gid};
+    parked->ticket = (struct nm_ticket){
+        .unique = in->header->unique, .queue = in->queue, .entry = in->entry};
+    int result = NM_PARKED;
+    pthread_mutex_lock(&requests->lock);
+    if (requests->stopping) {
+        result = -ENODEV;
+    } else if (open->parked >= PARKED_PER_FILE) {
+        result = -EBUSY;
+    } else {
+        append(requests, parked);
+        if (interrupted_early(requests, parked->ticket.unique)) {
+            parked->deadline = now_ns() + INTERRUPT_GRACE_NS;
+            pthread_cond_signal(&requests->new_deadline);
+        }
+        pthread_cond_signal(&requests->new_request);
+    }
+    pthread_mutex_unlock(&requests->lock);
+    if (result != NM_PARKED) free(parked);
+    return result;
+}
+
+/* ---- control's side --------------------------------------------------------------------------- */
+
+static bool may_take(const struct nm_requests *requests, const struct nm_parked *candidate) {
+    uint32_t of_user = 0;
+    if (candidate->taken || candidate->request.open->taken) return false;
+    for (const struct nm_parked *p = requests->first; p; p = p->next)
+        of_user += p->taken && p->request.uid == candidate->request.uid;
+    return of_user < TAKEN_PER_USER;
+}
+
+static struct nm_parked *take(struct nm_requests *requests) {
+    for (struct nm_parked *parked = requests->first; parked; parked = parked->next) {
+        if (!may_take(requests, parked)) continue;
+        parked->taken = parked->request.open->taken = true;
+        return parked;
+    }
+    return NULL;
+}
+
+/* Waits on a condition until `deadline` (ns; UINT64_MAX: none); false when that has passed. */
+static bool wait_until(struct nm_requests *requests, pthread_cond_t *condition, uint64_t deadline) {
+    if (deadline == UINT64_MAX) return pthread_cond_wait(condition, &requests->lock) == 0;
+    struct timespec at = at_ns(deadline);
+    return pthread_cond_timedwait(condition, &requests->lock, &at) != ETIMEDOUT;
+}
+
+static uint64_t deadline_in(int timeout_ms) {
+    return timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
+}
+
+int nm_door_next(struct nm_door *door, int timeout_ms, struct nm_request **out) {
+    struct nm_requests *requests = &door->requests;
+    uint64_t deadline = deadline_in(timeout_ms);
+    struct nm_parked *parked = NULL;
+    bool in_time = true;
+    pthread_mutex_lock(&requests->lock);
+    while (!requests->stopping && !(parked = take(requests)) && in_time)
+        in_time = wait_until(requests, &requests->new_request, deadline);
+    int result = parked ? 1 : requests->stopping ? -ESHUTDOWN : 0;
+    pthread_mutex_unlock(&requests->lock);
+    if (parked) *out = &parked->request;
+    return result;
+}
+
+bool nm_door_reply(struct nm_door *door, struct nm_request *request, int error) {
+    struct nm_requests *requests = &door->requests;
+    struct nm_parked *parked = (struct nm_parked *)request;
+    pthread_mutex_lock(&requests->lock);
+    struct nm_ticket ticket = parked->ticket;
+    bool wanted = !parked->answered && !requests->stopping;
+    request->open->taken = false;
+    forget(requests, parked);
+    /* The next request of this file, or of this user, may go now; or the file itself. */
+    pthread_cond_signal(&requests->new_request);
+    if (requests->first_release) pthread_cond_signal(&requests->new_release);
+    pthread_mutex_unlock(&requests->lock);
+    if (wanted) door->transport->reply(door, &ticket, error);
+    return wanted;
+}
+
+bool nm_door_abandoned(struct nm_door *door, struct nm_request *request) {
+    pthread_mutex_lock(&door->requests.lock);
+    bool abandoned = ((struct nm_parked *)request)->answered;
+    pthread_mutex_unlock(&door->requests.lock);
+    return abandoned;
+}
+
+/* ---- releases --------------------------------------------------------------------------------- */
+
+void nm_requests_release(struct nm_door *door, struct nm_open *open) {
+    struct nm_requests *requests = &door->requests;
+    pthread_mutex_lock(&requests->lock);
+    struct nm_open **end = &requests->first_release;
+    while (*end) end = &(*end)->next_release;
+    *end = open;
+    requests->releases_queued++;
+    pthread_cond_signal(&requests->new_release);
+    pthread_mutex_unlock(&requests->lock);
+}
+
+/* The oldest release, but for files of which control still has a request: one whose caller was
+ * interrupted, answered and killed meanwhile. */
+static struct nm_open *take_release(struct nm_requests *requests) {
+    struct nm_open **link = &requests->first_release;
+    while (*link && (*link)->parked) link = &(*link)->next_release;
+    struct nm_open *open = *link;
+    if (open) {
+        *link = open->next_release;
+        requests->releases_queued--;
+    }
+    return open;
+}
+
+int nm_door_next_release(struct nm_door *door, int timeout_ms, struct nm_open **out) {
+    struct nm_requests *requests = &door->requests;
+    uint64_t deadline = deadline_in(timeout_ms);
+    struct nm_open *open = NULL;
+    bool in_time = true;
+    pthread_mutex_lock(&requests->lock);
+    while (!requests->stopping && !(open = take_release(requests)) && !requests->nudged && in_time)
+        in_time = wait_until(requests, &requests->new_release, deadline);
+    requests->nudged = false;
+    int result = open ? 1 : requests->stopping ? -ESHUTDOWN : 0;
+    pthread_mutex_unlock(&requests->lock);
+    if (open) *out = open;
+    return result;
+}
+
+void nm_door_nudge_releases(struct nm_door *door) {
+    pthread_mutex_lock(&door->requests.lock);
+    door->requests.nudged = true;
+    pthread_cond_signal(&door->requests.new_release);
+    pthread_mutex_unlock(&door->requests.lock);
+}
+
+uint32_t nm_door_releases_queued(struct nm_door *door) {
+    pthread_mutex_lock(&door->requests.lock);
+    uint32_t queued = door->requests.releases_queued;
+    pthread_mutex_unlock(&door->requests.lock);
+    return queued;
+}
+
+/* ---- interrupts ------------------------------------------------------------------------------- */
+
+void nm_requests_interrupt(struct nm_door *door, uint64_t unique) {
+    struct nm_requests *requests = &door->requests;
+    pthread_mutex_lock(&requests->lock);
+    struct nm_parked *parked = requests->first;
+    while (parked && parked->ticket.unique != unique) parked = parked->next;
+    if (!parked) {
+        /* It came by another way than the request and may have been faster. */
+        requests->early_interrupts[requests->next_early++ % NM_INTERRUPTS_REMEMBERED] = unique;
+    } else if (!parked->deadline) {
+        parked->deadline = now_ns() + INTERRUPT_GRACE_NS;
+        pthread_cond_signal(&requests->new_deadline);
+    }
+    pthread_mutex_unlock(&requests->lock);
+}
+
+/* Answers one request whose time is over, if there is one; else says when the next is. */
+static bool reap_one(struct nm_requests *requests, struct nm_ticket *ticket, uint64_t *next) {
+    uint64_t now = now_ns();
+    *next = UINT64_MAX;
+    for (struct nm_parked *parked = requests->first; parked; parked = parked->next) {
+        if (!parked->deadline || parked->answered) continue;
+        if (parked->deadline > now) {
+            if (parked->deadline < *next) *next = parked->deadline;
+            continue;
+        }
+        *ticket = parked->ticket;
+        if (parked->taken)
+            parked->answered = true; /* control learns it when it replies */
+        else
+            forget(requests, parked);
+        return true;
+    }
+    return false;
+}
+
+static void *reap(void *arg) {
+    struct nm_door *door = arg;
+    struct nm_requests *requests = &door->requests;
+    pthread_mutex_lock(&requests->lock);
+    while (!requests->stopping) {
+        struct nm_ticket ticket;
+        uint64_t next;
+        if (reap_one(requests, &ticket, &next)) {
+            pthread_mutex_unlock(&requests->lock);
+            door->transport->reply(door, &ticket, -EINTR);
+            pthread_mutex_lock(&requests->lock);
+        } else {
+            wait_until(requests, &requests->new_deadline, next);
+        }
+    }
+    pthread_mutex_unlock(&requests->lock);
+    return NULL;
+}
+
+/* ---- life ------------------------------------------------------------------------------------- */
+
+int nm_requests_start(struct nm_door *door) {
+    int error = pthread_create(&door->requests.reaper, NULL, reap, door);
+    door->requests.started = !error;
+    return -error;
+}
+
+void nm_requests_shut(struct nm_door *door) {
+    struct nm_requests *requests = &door->requests;
+    pthread_mutex_lock(&requests->lock);
+    requests->stopping = true;
+    pthread_cond_broadcast(&requests->new_request);
+    pthread_cond_broadcast(&requests->new_release);
+    pthread_cond_broadcast(&requests->new_deadline);
+    pthread_mutex_unlock(&requests->lock);
+}
+
+void nm_requests_stop(struct nm_door *door) {
+    nm_requests_shut(door);
+    if (door->requests.started) pthread_join(door->requests.reaper, NULL);
+    door->requests.started = false;
+}
+
+void nm_requests_destroy(struct nm_door *door) {
+    struct nm_requests *requests = &door->requests;
+    while (requests->first) forget(requests, requests->first);
+    pthread_cond_destroy(&requests->new_request);
+    pthread_cond_destroy(&requests->new_release);
+    pthread_cond_destroy(&requests->new_deadline);
+    pthread_mutex_destroy(&requests->lock);
+}
