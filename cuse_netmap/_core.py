@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The border to the C: the only module that touches ffi and lib. C's -errno become `Refused` here."""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+from cuse_netmap._engine import ffi, lib
+from cuse_netmap.errors import Refused
+
+TRANSPORTS = {
+    "auto": lib.NM_TRANSPORT_AUTO,
+    "uring": lib.NM_TRANSPORT_URING,
+    "classic": lib.NM_TRANSPORT_CLASSIC,
+}
+DIRECTIONS = {"rx": lib.NM_RX, "tx": lib.NM_TX}
+DROPS = {
+    "down": lib.NM_DROP_DOWN,
+    "short": lib.NM_DROP_SHORT,
+    "long": lib.NM_DROP_LONG,
+    "stale": lib.NM_DROP_STALE,
+    "sink": lib.NM_DROP_SINK,
+    "error": lib.NM_DROP_ERROR,
+}
+
+
+BACKENDS = {"tap": lib.nm_tap_backend(), "null": lib.nm_null_backend()}
+
+
+class _Why:
+    """Room for C's reason, and the check that turns a negative result into a `Refused`."""
+
+    def __init__(self) -> None:
+        self.pointer = ffi.new("struct nm_refusal *")
+
+    def check(self, result: int, doing: str = "") -> int:
+        if result < 0:
+            text = ffi.string(self.pointer.text).decode(errors="replace")
+            raise Refused(-result, text or doing or os.strerror(-result))
+        return result
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """One pool of a region: where it starts, its objects' size (bytes) and number, and how many are in use."""
+
+    offset: int
+    objsize: int
+    objtotal: int
+    used: int
+
+
+class Region:
+    """Packet memory (region.h): `pools` maps "if", "ring" and "buf" to (object size in bytes, count).
+
+    Raises Refused EINVAL for sizes outside netmap's limits, or the errno of the system call that failed.
+    """
+
+    POOLS: ClassVar = {"if": lib.NM_POOL_IF, "ring": lib.NM_POOL_RING, "buf": lib.NM_POOL_BUF}
+
+    def __init__(self, pools: dict[str, tuple[int, int]]) -> None:
+        request = ffi.new("struct nm_pool_request[3]")
+        for name, index in self.POOLS.items():
+            request[index].objsize, request[index].objtotal = pools[name]
+        out, why = ffi.new("struct nm_region **"), _Why()
+        why.check(lib.nm_region_create(request, out, why.pointer))
+        self.pointer = out[0]
+
+    @property
+    def size(self) -> int:
+        """Bytes: a program's nr_memsize."""
+        return int(lib.nm_region_size(self.pointer))
+
+    def pool(self, name: str) -> PoolGeometry:
+        g = lib.nm_region_pool(self.pointer, self.POOLS[name])
+        return PoolGeometry(g.offset, g.objsize, g.objtotal, g.used)
+
+    def close(self) -> None:
+        lib.nm_region_destroy(self.pointer)
+
+
+class Events:
+    """The thread that waits for descriptors on behalf of sleeping clients (events.h)."""
+
+    def __init__(self) -> None:
+        out = ffi.new("struct nm_events **")
+        _Why().check(lib.nm_events_create(out), "starting the events thread")
+        self.pointer = out[0]
+
+    def close(self) -> None:
+        lib.nm_events_destroy(self.pointer)
+
+
+@dataclass(frozen=True)
+class RingStats:
+    """Counters of one ring since its port exists; `drops` by reason."""
+
+    packets: int
+    bytes: int
+    drops: dict[str, int]
+    syncs: int
+    wakeups: int
+    bad_rings: int
+    bad_slots: int
+
+
+class Port:
+    """A port of the engine (ring_core.h), made by one of the functions below."""
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+
+    @property
+    def files(self) -> int:
+        """How many descriptors are registered on it."""
+        return int(self.pointer.files)
+
+    @property
+    def gone(self) -> bool:
+        """What was behind it has disappeared."""
+        return bool(self.pointer.gone)
+
+    def rings(self, direction: str) -> int:
+        """Hardware rings of a direction, "rx" or "tx"."""
+        return int(self.pointer.num_rings[DIRECTIONS[direction]])
+
+    def host_rings(self, direction: str) -> int:
+        return int(self.pointer.num_host[DIRECTIONS[direction]])
+
+    def slots(self, direction: str) -> int:
+        return int(self.pointer.num_slots[DIRECTIONS[direction]])
+
+    def set_mtu(self, mtu: int) -> None:
+        """Bytes; looked at when the first program registers."""
+        lib.nm_port_set_mtu(self.pointer, mtu)
+
+    def mark_gone(self) -> None:
+        """From now on syncs fail with EIO and poll says POLLERR; sleepers are woken."""
+        lib.nm_port_gone(self.pointer)
+
+    def stats(self) -> Iterator[tuple[str, int, RingStats]]:
+        """(direction, ring, counters) of each ring, host rings last."""
+        for direction, index in DIRECTIONS.items():
+            rings = self.pointer.num_rings[index] + self.pointer.num_host[index]
+            for ring in range(rings):
+                s = self.pointer.krings[index][ring].stats
+                drops = {name: s.drops[number] for name, number in DROPS.items() if s.drops[number]}
+                yield (
+                    direction,
+                    ring,
+                    RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots),
+                )
+
+    def close(self) -> None:
+        """No program may be registered on it any more."""
+        lib.nm_port_destroy(self.pointer)
+
+
+def tap_queues(fds: Sequence[int]) -> list[Any]:
+    """Queues of the tap backend over TAP descriptors, which they take over."""
+    return [lib.nm_tap_queue(fd) for fd in fds]
+
+
+def null_queues(count: int) -> list[Any]:
+    """Queues of the null backend."""
+    return [lib.nm_null_queue() for _ in range(count)]
+
+
+def nic_port(region: Region, events: Events, name: str, backend: str, queues: Sequence[Any], slots: int) -> Port:
+    """An interface: a hardware ring pair of `slots` slots for each backend queue, which the port takes over."""
+    if any(queue == ffi.NULL for queue in queues):
+        raise Refused(errno.ENOMEM, f"making the queues of {name}")
+    out, why = ffi.new("struct nm_port **"), _Why()
+    vector = ffi.new("void *[]", list(queues))
+    operations = BACKENDS[backend]
+    why.check(
+        lib.nm_nic_create(
+            region.pointer, events.pointer, name.encode(), operations, vector, len(queues), slots, out, why.pointer
+        )
+    )
+    return Port(out[0])
+
+
+def null_port(region: Region, name: str, rings: dict[str, int], slots: dict[str, int]) -> Port:
+    """A port with nothing behind it; `rings` and `slots` by direction."""
+    out, why = ffi.new("struct nm_port **"), _Why()
+    rings_by_index = [0, 0]
+    slots_by_index = [0, 0]
+    for direction, index in DIRECTIONS.items():
+        rings_by_index[index] = rings[direction]
+        slots_by_index[index] = slots[direction]
+    why.check(
+        lib.nm_null_create(
+            region.pointer,
+            name.encode(),
+            ffi.new("uint32_t[]", rings_by_index),
+            ffi.new("uint32_t[]", slots_by_index),
+            out,
+            why.pointer,
+        )
+    )
+    return Port(out[0])
+
+
+class OpenFile:
+    """One open file of the device."""
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+        self.file = lib.nm_open_file(pointer)
+        self.id = int(lib.nm_open_id(pointer))
+
+    @property
+    def perhaps_closing(self) -> bool:
+        """close() was called on one of its descriptors, and nothing since."""
+        return bool(lib.nm_open_perhaps_closing(self.pointer))
+
+    def register(self, port: Port, request: bytes) -> bytes:
+        """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
+        body, why = ffi.new("struct nmreq_register *"), _Why()
+        ffi.buffer(body)[:] = request
+        why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
+        return bytes(ffi.buffer(body))
+
+    def unregister(self) -> None:
+        lib.nm_file_unregister(self.file)
+
+    def sync(self, direction: str) -> None:
+        """NIOCTXSYNC or NIOCRXSYNC; Refused ENXIO when not registered, EIO when the port is gone."""
+        result = lib.nm_file_sync(self.file, DIRECTIONS[direction])
+        if result == -errno.ENXIO:
+            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
+        _Why().check(result, "the port has disappeared")
+
+    def destroy(self) -> None:
+        """Only once it is released."""
+        lib.nm_open_destroy(self.pointer)
+
+
+class ClientMemory:
+    """The memory of the thread whose system call is being answered. Refused EFAULT for all that cannot be moved."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def read(self, address: int, size: int) -> bytes:
+        buffer = ffi.new("char[]", size)
+        self._check(lib.nm_client_read(self.pid, address, buffer, size), "read", address, size)
+        return bytes(ffi.buffer(buffer, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        self._check(lib.nm_client_write(self.pid, address, data, len(data)), "write", address, len(data))
+
+    def _check(self, result: int, verb: str, address: int, size: int) -> None:
+        if result == -errno.EPERM:
+            reason = "the kernel forbids reading the program's memory: see `cuse-netmap doctor`, ptrace scope"
+        elif result == -errno.ESRCH:
+            reason = "the program is in a PID namespace that the daemon does not see"
+        else:
+            reason = f"cannot {verb} {size} bytes at {address:#x}"
+        if result < 0:
+            raise Refused(errno.EFAULT, reason)
+
+
+class Request:
+    """An ioctl that waits for an answer."""
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+        self.open = OpenFile(pointer.open)
+        self.argument = int(pointer.argument)
+        self.command = int(pointer.command)
+        self.pid = int(pointer.pid)
+        self.uid = int(pointer.uid)
+        self.memory = ClientMemory(self.pid)
+
+
+class Door:
+    """The FUSE door over the regular file `path` (door.h). Refused EOPNOTSUPP: this kernel cannot."""
+
+    def __init__(self, region: Region, path: str, mode: int, uid: int, gid: int, transport: str) -> None:
+        config = ffi.new("struct nm_door_config *")
+        encoded = ffi.new("char[]", os.fsencode(path))
+        config.path, config.mode, config.uid, config.gid = encoded, mode, uid, gid
+        config.transport = TRANSPORTS[transport]
+        out, why = ffi.new("struct nm_door **"), _Why()
+        why.check(lib.nm_fuse_door_open(config, region.pointer, out, why.pointer))
+        self.pointer = out[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def transport(self) -> str:
+        """The one in use: "uring" or "classic"."""
+        return str(ffi.string(lib.nm_door_transport(self.pointer)).decode())
+
+    def next(self) -> Request | None:
+        """The next request, waiting for it; None once the door is shut."""
+        out = ffi.new("struct nm_request **")
+        result = lib.nm_door_next(self.pointer, -1, out)
+        return Request(out[0]) if result > 0 else None
+
+    def reply(self, request: Request, error: int) -> bool:
+        """Answers with 0 or an errno; False if the caller was interrupted and has got EINTR instead."""
+        return bool(lib.nm_door_reply(self.pointer, request.pointer, -error))
+
+    def abandoned(self, request: Request) -> bool:
+        return bool(lib.nm_door_abandoned(self.pointer, request.pointer))
+
+    def next_release(self, timeout: float | None) -> OpenFile | None:
+        """The next released file; None after `timeout` seconds. Raises EOFError once the door is shut."""
+        out = ffi.new("struct nm_open **")
+        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000) + 1)
+        result = lib.nm_door_next_release(self.pointer, milliseconds, out)
+        if result < 0:
+            raise EOFError
+        return OpenFile(out[0]) if result else None
+
+    def nudge_releases(self) -> None:
+        """`next_release` returns None now, to be called again with another timeout."""
+        lib.nm_door_nudge_releases(self.pointer)
+
+    @property
+    def releases_queued(self) -> int:
+        return int(lib.nm_door_releases_queued(self.pointer))
+
+    def stop(self) -> None:
+        """Unmounts and ends every request; `next` and `next_release` return."""
+        lib.nm_door_stop(self.pointer)
+
+    def destroy(self) -> None:
+        """Only when no thread is inside the door any more."""
+        lib.nm_door_destroy(self.pointer)

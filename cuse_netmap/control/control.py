@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Decides what every ioctl but sync gets: one decision at a time, the program's memory read and written outside it.
+
+A program can keep us waiting in its own memory (a page that is never faulted in), so requests are carried by several
+threads; the door sees to it that no user holds them all. Releases have a thread of their own.
+"""
+
+import errno
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from cuse_netmap._core import Door, Request
+from cuse_netmap.control import legacy, transaction
+from cuse_netmap.control.registry import Registry
+from cuse_netmap.control.requests import (
+    IOCTL_NAMES,
+    NIOCCONFIG,
+    NIOCCTRL,
+    NIOCGINFO,
+    NIOCREGIF,
+    NIOCRXSYNC,
+    NIOCTXSYNC,
+    Legacy,
+    LegacyCommand,
+    PoolsInfo,
+    PortInfo,
+    Register,
+    RequestType,
+)
+from cuse_netmap.control.transaction import Transaction
+from cuse_netmap.errors import Refused
+
+log = logging.getLogger(__name__)
+
+TAKERS = 16
+# How long a refusal waits for a close() that may be under way: the kernel's RELEASE was seen 200 ms late at worst,
+# nearly always within a few.
+CLOSING_GRACE = 0.1
+
+NOT_YET = {
+    # Requests for kinds of ports that do not exist here get what netmap says of a missing one.
+    RequestType.VALE_ATTACH: (errno.EINVAL, "there are no VALE switches"),
+    RequestType.VALE_DETACH: (errno.ENXIO, "there are no VALE switches"),
+    RequestType.VALE_LIST: (errno.ENOENT, "there are no VALE switches"),
+    RequestType.PORT_HDR_SET: (errno.ENXIO, "there are no VALE ports"),
+    RequestType.VALE_NEWIF: (errno.ENXIO, "there are no persistent VALE ports"),
+    RequestType.VALE_DELIF: (errno.ENXIO, "there are no persistent VALE ports"),
+    RequestType.VALE_POLLING_ENABLE: (errno.ENXIO, "there are no VALE switches"),
+    RequestType.VALE_POLLING_DISABLE: (errno.ENXIO, "there are no VALE switches"),
+    RequestType.SYNC_KLOOP_START: (errno.ENXIO, "the descriptor has no CSB"),
+    RequestType.SYNC_KLOOP_STOP: (errno.ENXIO, "the descriptor has no CSB"),
+    RequestType.CSB_ENABLE: (errno.EINVAL, "CSB is not supported"),
+}
+
+
+@dataclass
+class Work:
+    """A request on its way: `decide` is run with the lock held, `finish` (which may wait for the program) without."""
+
+    request: Request
+    what: str
+    decide: Callable[[], None]
+    finish: Callable[[bool], None]
+    port: str = ""  # whose release may turn a refusal into a success
+
+
+@dataclass
+class Waiting:
+    """Work that was refused because of a file that is perhaps being closed."""
+
+    work: Work
+    until: float
+
+
+class Control:
+    """The threads between a door and a registry."""
+
+    def __init__(self, door: Door, registry: Registry, on_end: Callable[[], None]) -> None:
+        self.door = door
+        self.registry = registry
+        self.on_end = on_end  # called once the door is shut, by whomever
+        self.lock = threading.Lock()
+        self.waiting: list[Waiting] = []
+        self.threads = [threading.Thread(target=self._serve, name=f"control-{i}", daemon=True) for i in range(TAKERS)]
+        self.threads.append(threading.Thread(target=self._serve_releases, name="releases", daemon=True))
+
+    def start(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """After the door was stopped: True if all threads ended (one may be caught in a program's memory)."""
+        deadline = time.monotonic() + timeout
+        for thread in self.threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self.threads)
+
+    # ---- threads
+
+    def _serve(self) -> None:
+        while (request := self.door.next()) is not None:
+            try:
+                work = self._understand(request)
+            except Refused as refusal:
+                self._answer(request, IOCTL_NAMES.get(request.command, hex(request.command)), refusal)
+            except Exception:
+                log.exception("control failed")
+                self.door.reply(request, errno.EIO)
+            else:
+                self._attempt(work)
+
+    def _serve_releases(self) -> None:
+        try:
+            while True:
+                released = self.door.next_release(self._patience())
+                with self.lock:
+                    if released is not None:
+                        holder = self.registry.release(released)
+                        released.destroy()
+                        if holder:
+                            log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
+                    again, self.waiting = self.waiting, []
+                for waiting in again:
+                    self._attempt(waiting.work, waiting.until)
+        except EOFError:
+            self.on_end()
+
+    def _patience(self) -> float | None:
+        """Seconds until the first of the waiting refusals is final."""
+        with self.lock:
+            if not self.waiting:
+                return None
+            return max(0.0, min(waiting.until for waiting in self.waiting) - time.monotonic())
+
+    def _attempt(self, work: Work, until: float | None = None) -> None:
+        """Decides and answers, or puts the work among the waiting."""
+        refusal: Refused | None = None
+        with self.lock:
+            if self.door.abandoned(work.request):
+                refusal = Refused(errno.EINTR, "interrupted")
+            else:
+                try:
+                    work.decide()
+                except Refused as refused:
+                    until = until or time.monotonic() + CLOSING_GRACE
+                    if self._may_pass(work, refused) and time.monotonic() < until:
+                        self.waiting.append(Waiting(work, until))
+                        self.door.nudge_releases()
+                        return
+                    refusal = refused
+                except Exception:
+                    log.exception("control failed")
+                    refusal = Refused(errno.EIO, "internal error")
+        try:
+            work.finish(refusal is None)
+        except Refused as unwritable:
+            refusal = refusal or unwritable
+        self._answer(work.request, work.what, refusal)
+
+    def _may_pass(self, work: Work, refusal: Refused) -> bool:
+        """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
+        if refusal.errno != errno.EBUSY or not work.port:
+            return False
+        return self.door.releases_queued > 0 or self.registry.may_be_freed(work.port)
+
+    def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
+        if refusal is None:
+            if not self.door.reply(request, 0):
+                with self.lock:  # its caller has been told EINTR
+                    self.registry.release(request.open)
+            return
+        log.warning(
+            "refused: pid %d (%s): %s: %s (%s)",
+            request.pid,
+            command_of(request.pid),
+            what,
+            refusal.reason,
+            refusal.code,
+        )
+        self.door.reply(request, refusal.errno or errno.EIO)
+
+    # ---- what is asked
+
+    def _understand(self, request: Request) -> Work:
+        """Reads what the ioctl carries. Refused for what can be told without deciding."""
+        name = IOCTL_NAMES.get(request.command, f"ioctl {request.command:#x}")
+        match request.command:
+            case code if code in (NIOCTXSYNC, NIOCRXSYNC):
+                direction = "tx" if code == NIOCTXSYNC else "rx"
+                return Work(request, name, partial(request.open.sync, direction), lambda _: None)
+            case code if code == NIOCCTRL:
+                return self._ctrl(request)
+            case code if code in (NIOCGINFO, NIOCREGIF):
+                return self._legacy(request, name)
+            case code if code == NIOCCONFIG:
+                raise Refused(errno.EINVAL, "no bridge has a configuration")
+            case _:
+                raise Refused(errno.EOPNOTSUPP, "netmap has no such ioctl")
+
+    def _ctrl(self, request: Request) -> Work:
+        if not request.argument:
+            raise Refused(errno.EINVAL, "the argument is NULL")
+        given = transaction.begin(request.memory, request.argument)
+        type_name = _type_name(given.header.reqtype)
+        what = f"NIOCCTRL {type_name} {given.header.name!r}"
+        try:
+            transaction.read_rest(given)
+        except Refused as refusal:
+            given.header.reserved = 0
+            given.write_back(succeeded=False)
+            raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
+        handler = self._handlers().get(given.header.reqtype, self._unknown)
+        port = given.header.name if given.header.reqtype == RequestType.REGISTER else ""
+        return Work(request, what, partial(handler, request, given), given.write_back, port)
+
+    def _handlers(self) -> dict[int, Callable[[Request, Transaction], None]]:
+        return {
+            RequestType.REGISTER: self._register,
+            RequestType.PORT_INFO_GET: self._port_info,
+            RequestType.POOLS_INFO_GET: self._pools_info,
+            RequestType.PORT_HDR_GET: self._port_header,
+            **{kind: partial(_not_yet, kind) for kind in NOT_YET},
+        }
+
+    def _unknown(self, _request: Request, given: Transaction) -> None:
+        raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
+
+    def _register(self, request: Request, given: Transaction) -> None:
+        answer = self._bind(request, given.header.name, Register.decode(given.body))
+        if given.options:
+            # What nobody has handled fails the request, after the fact, as in netmap.
+            self.registry.release(request.open)
+            kinds = ", ".join(str(option.type) for option in given.options)
+            raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+        given.answer = answer.encode()
+
+    def _bind(self, request: Request, name: str, asked: Register) -> Register:
+        command = command_of(request.pid)
+        answer = self.registry.register(request.open, name, asked, request.pid, command)
+        log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
+        return answer
+
+    def _port_info(self, _request: Request, given: Transaction) -> None:
+        asked = PortInfo.decode(given.body)
+        given.answer = self.registry.port_info(given.header.name, asked.mem_id).encode()
+
+    def _pools_info(self, _request: Request, given: Transaction) -> None:
+        asked = PoolsInfo.decode(given.body)
+        name = given.header.name
+        if not name:
+            raise Refused(errno.ENXIO, "no port is named")
+        info = self.registry.port_info(name, asked.mem_id)
+        answer = PoolsInfo(memsize=info.memsize, mem_id=info.mem_id)
+        for pool in ("if", "ring", "buf"):
+            geometry = self.registry.region.pool(pool)
+            setattr(answer, f"{pool}_offset", geometry.offset)
+            setattr(answer, f"{pool}_total", geometry.objtotal)
+            setattr(answer, f"{pool}_size", geometry.objsize)
+        given.answer = answer.encode()
+
+    def _port_header(self, _request: Request, given: Transaction) -> None:
+        self.registry.find(given.header.name, 0, 0)
+        given.answer = bytes(len(given.body))  # interfaces have no virtio-net header
+
+    # ---- the legacy requests
+
+    def _legacy(self, request: Request, name: str) -> Work:
+        given = Legacy.decode(request.memory.read(request.argument, Legacy.size()))
+        what = f"{name} {given.name!r}"
+        decide = self._legacy_register if request.command == NIOCREGIF else self._legacy_info
+
+        def finish(_succeeded: bool) -> None:
+            request.memory.write(request.argument, given.encode())
+
+        port = given.name if request.command == NIOCREGIF else ""
+        return Work(request, what, partial(decide, request, given), finish, port)
+
+    def _legacy_info(self, _request: Request, given: Legacy) -> None:
+        legacy.check_version(given)
+        if given.cmd == LegacyCommand.BDG_LIST:
+            raise Refused(errno.ENOENT, "there are no VALE switches")
+        legacy.from_port_info(given, self.registry.port_info(given.name, given.arg2))
+
+    def _legacy_register(self, request: Request, given: Legacy) -> None:
+        legacy.check_version(given)
+        if given.cmd != LegacyCommand.REGISTER:
+            self._legacy_command(given)
+            return
+        name, asked = legacy.to_register(given)
+        legacy.from_register(given, self._bind(request, name, asked))
+
+    def _legacy_command(self, given: Legacy) -> None:
+        kind = (
+            {
+                LegacyCommand.BDG_ATTACH: RequestType.VALE_ATTACH,
+                LegacyCommand.BDG_DETACH: RequestType.VALE_DETACH,
+                LegacyCommand.BDG_VNET_HDR: RequestType.PORT_HDR_SET,
+                LegacyCommand.BDG_NEWIF: RequestType.VALE_NEWIF,
+                LegacyCommand.BDG_DELIF: RequestType.VALE_DELIF,
+                LegacyCommand.BDG_POLLING_ON: RequestType.VALE_POLLING_ENABLE,
+                LegacyCommand.BDG_POLLING_OFF: RequestType.VALE_POLLING_DISABLE,
+            }.get(LegacyCommand(given.cmd))
+            if given.cmd in LegacyCommand.__members__.values()
+            else None
+        )
+        if given.cmd == LegacyCommand.VNET_HDR_GET:
+            self.registry.find(given.name, 0, 0)
+            given.arg1 = 0
+        elif given.cmd in (LegacyCommand.PT_HOST_CREATE, LegacyCommand.PT_HOST_DELETE):
+            raise Refused(errno.ENOMEM, "ptnetmap is gone")
+        elif kind is None:
+            raise Refused(errno.EINVAL, f"there is no nr_cmd {given.cmd}")
+        else:
+            number, reason = NOT_YET[kind]
+            raise Refused(number, reason)
+
+
+def _not_yet(kind: RequestType, _request: Request, _given: Transaction) -> None:
+    number, reason = NOT_YET[kind]
+    raise Refused(number, reason)
+
+
+def _type_name(number: int) -> str:
+    return RequestType(number).name if number in RequestType.__members__.values() else str(number)
+
+
+def command_of(pid: int) -> str:
+    """The name of the program that a thread belongs to; "?" once it has gone."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return "?"

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which ports there are, which open file holds which, and when either goes. Called with control's lock held."""
+
+import errno
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from cuse_netmap._core import OpenFile, Port, Region, null_port
+from cuse_netmap.control import names
+from cuse_netmap.control.names import Kind
+from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, PortInfo, Register
+from cuse_netmap.errors import Refused
+
+# What netmap clamps a request for rings and slots to (ABI.md section 3.6, VALE and pipes).
+RINGS_MAX = 256
+SLOTS_MAX = 4096
+
+
+@dataclass
+class Wire:
+    """A configured port: stays from start or reload until it is removed from the configuration."""
+
+    name: str
+    port: Port
+    mtu: Callable[[], int]  # of the interface now, in bytes; 0 if there is none
+    description: str
+
+
+@dataclass
+class Holder:
+    """A registered file: who registered it, and on what."""
+
+    open: OpenFile
+    port: Port
+    name: str
+    pid: int
+    command: str
+    private: bool = field(default=False)  # the port ends with this file
+
+
+class Registry:
+    """The ports of one region."""
+
+    def __init__(self, region: Region) -> None:
+        self.region = region
+        self.wires: dict[str, Wire] = {}
+        self.holders: dict[int, Holder] = {}
+
+    # ---- ports
+
+    def add_wire(self, wire: Wire) -> None:
+        self.wires[wire.name] = wire
+
+    def remove_wire(self, name: str) -> None:
+        """Programs that hold it get EIO and POLLERR; the port itself ends with the last of them."""
+        wire = self.wires.pop(name)
+        if wire.port.files:
+            wire.port.mark_gone()
+            for holder in self.holding(wire.port):
+                holder.private = True
+        else:
+            wire.port.close()
+
+    def holding(self, port: Port) -> Iterator[Holder]:
+        return (holder for holder in self.holders.values() if holder.port is port)
+
+    def check_mem_id(self, mem_id: int) -> None:
+        if mem_id not in (0, GLOBAL_MEM_ID):
+            raise Refused(errno.EINVAL, f"there is no memory region {mem_id}")
+
+    def find(self, name: str, mode: int, flags: int) -> Wire:
+        """The existing port of that name; Refused ENXIO."""
+        parsed = names.parse(name, mode, flags)
+        wire = self.wires.get(name)
+        if parsed.kind is not Kind.INTERFACE:
+            raise Refused(errno.ENXIO, f"there is no {parsed.kind.value} {name!r}")
+        if wire is None:
+            known = ", ".join(sorted(self.wires)) or "none"
+            raise Refused(errno.ENXIO, f"there is no port {name!r} (configured: {known})")
+        if wire.port.gone:
+            raise Refused(errno.ENXIO, f"the interface behind {name} has disappeared")
+        return wire
+
+    # ---- files
+
+    def register(self, open_file: OpenFile, name: str, request: Register, pid: int, command: str) -> Register:
+        """REGISTER. Refused as ABI.md section 7 says; the answer is the request, completed."""
+        if open_file.id in self.holders:
+            raise Refused(errno.EBUSY, "this descriptor is bound to a port already")
+        self.check_mem_id(request.mem_id)
+        private = request.mode == Mode.NULL
+        port = self._new_null_port(name, request) if private else self._interface(name, request)
+        try:
+            answer = Register.decode(open_file.register(port, request.encode()))
+        except Refused:
+            if private:
+                port.close()
+            raise
+        answer.mem_id = GLOBAL_MEM_ID
+        self.holders[open_file.id] = Holder(open_file, port, name, pid, command, private)
+        return answer
+
+    def _interface(self, name: str, request: Register) -> Port:
+        wire = self.find(name, request.mode, request.flags)
+        if not wire.port.files:
+            wire.port.set_mtu(wire.mtu())
+        return wire.port
+
+    def _new_null_port(self, name: str, request: Register) -> Port:
+        if request.mem_id == 0:
+            raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
+        rings = {"tx": min(request.tx_rings, RINGS_MAX), "rx": min(request.rx_rings, RINGS_MAX)}
+        slots = {"tx": min(request.tx_slots, SLOTS_MAX), "rx": min(request.rx_slots, SLOTS_MAX)}
+        return null_port(self.region, f"null:{name}", rings, slots)
+
+    def release(self, open_file: OpenFile) -> Holder | None:
+        """Gives back all that the file held; returns what that was."""
+        holder = self.holders.pop(open_file.id, None)
+        if holder is None:
+            return None
+        holder.open.unregister()
+        if holder.private and not holder.port.files:
+            holder.port.close()
+        return holder
+
+    def may_be_freed(self, name: str) -> bool:
+        """Whether somebody who holds the port is perhaps just closing it."""
+        wire = self.wires.get(name)
+        return wire is not None and any(holder.open.perhaps_closing for holder in self.holding(wire.port))
+
+    # ---- information
+
+    def port_info(self, name: str, mem_id: int) -> PortInfo:
+        """PORT_INFO_GET: an empty name asks for the memory only."""
+        self.check_mem_id(mem_id)
+        info = PortInfo(memsize=self.region.size, mem_id=GLOBAL_MEM_ID)
+        if not name:
+            return info
+        port = self.find(name, Mode.ALL_NIC, 0).port
+        info.tx_slots, info.rx_slots = port.slots("tx"), port.slots("rx")
+        info.tx_rings, info.rx_rings = port.rings("tx"), port.rings("rx")
+        info.host_tx_rings, info.host_rx_rings = port.host_rings("tx"), port.host_rings("rx")
+        return info
+
+    def close(self) -> None:
+        """When no file can be used any more."""
+        for holder in list(self.holders.values()):
+            self.release(holder.open)
+        for name in list(self.wires):
+            self.remove_wire(name)

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The structs that ioctls carry, to and from bytes; what they ask for is decided elsewhere. Source: net/netmap.h."""
+
+import dataclasses
+import enum
+import struct
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+NIOCGINFO = 0xC03C6991
+NIOCREGIF = 0xC03C6992
+NIOCTXSYNC = 0x00006994
+NIOCRXSYNC = 0x00006995
+NIOCCONFIG = 0xC1106996
+NIOCCTRL = 0xC0586997
+
+IOCTL_NAMES = {
+    NIOCGINFO: "NIOCGINFO",
+    NIOCREGIF: "NIOCREGIF",
+    NIOCTXSYNC: "NIOCTXSYNC",
+    NIOCRXSYNC: "NIOCRXSYNC",
+    NIOCCONFIG: "NIOCCONFIG",
+    NIOCCTRL: "NIOCCTRL",
+}
+
+API = 14
+CTRL_VERSIONS = range(14, 16)
+LEGACY_MIN_VERSION = 11
+
+GLOBAL_MEM_ID = 1
+
+
+class Mode(enum.IntEnum):
+    """nr_mode of REGISTER: NR_REG_*."""
+
+    DEFAULT = 0
+    ALL_NIC = 1
+    SW = 2
+    NIC_SW = 3
+    ONE_NIC = 4
+    PIPE_MASTER = 5
+    PIPE_SLAVE = 6
+    NULL = 7
+    ONE_SW = 8
+
+
+class Flag(enum.IntFlag):
+    """nr_flags of REGISTER."""
+
+    MONITOR_TX = 0x100
+    MONITOR_RX = 0x200
+    ZCOPY_MON = 0x400
+    EXCLUSIVE = 0x800
+    RX_RINGS_ONLY = 0x2000
+    TX_RINGS_ONLY = 0x4000
+    ACCEPT_VNET_HDR = 0x8000
+    DO_RX_POLL = 0x10000
+    NO_TX_POLL = 0x20000
+
+
+MONITOR = Flag.MONITOR_TX | Flag.MONITOR_RX | Flag.ZCOPY_MON
+
+
+class RequestType(enum.IntEnum):
+    """nr_reqtype of NIOCCTRL: NETMAP_REQ_*."""
+
+    REGISTER = 1
+    PORT_INFO_GET = 2
+    VALE_ATTACH = 3
+    VALE_DETACH = 4
+    VALE_LIST = 5
+    PORT_HDR_SET = 6
+    PORT_HDR_GET = 7
+    VALE_NEWIF = 8
+    VALE_DELIF = 9
+    VALE_POLLING_ENABLE = 10
+    VALE_POLLING_DISABLE = 11
+    POOLS_INFO_GET = 12
+    SYNC_KLOOP_START = 13
+    SYNC_KLOOP_STOP = 14
+    CSB_ENABLE = 15
+
+
+class OptionType(enum.IntEnum):
+    """nro_reqtype of an option: NETMAP_REQ_OPT_*."""
+
+    EXTMEM = 1
+    SYNC_KLOOP_EVENTFDS = 2
+    CSB = 3
+    SYNC_KLOOP_MODE = 4
+    OFFSETS = 5
+
+
+# Bytes of each request's body; types that are not here have none.
+BODY_SIZES: dict[int, int] = {
+    RequestType.REGISTER: 56,
+    RequestType.PORT_INFO_GET: 32,
+    RequestType.VALE_ATTACH: 64,
+    RequestType.VALE_DETACH: 8,
+    RequestType.VALE_LIST: 8,
+    RequestType.PORT_HDR_SET: 8,
+    RequestType.PORT_HDR_GET: 8,
+    RequestType.VALE_NEWIF: 16,
+    RequestType.VALE_POLLING_ENABLE: 16,
+    RequestType.VALE_POLLING_DISABLE: 16,
+    RequestType.POOLS_INFO_GET: 64,
+    RequestType.SYNC_KLOOP_START: 8,
+}
+
+# Bytes of each option with its header; the one of eventfds says its own size.
+OPTION_SIZES: dict[int, int] = {
+    OptionType.EXTMEM: 96,
+    OptionType.CSB: 40,
+    OptionType.SYNC_KLOOP_MODE: 32,
+    OptionType.OFFSETS: 56,
+}
+
+
+def decode_name(raw: bytes) -> str:
+    """A NUL-terminated name, or the whole field; any byte value survives the round trip."""
+    return raw.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def encode_name(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+@dataclass
+class Record:
+    """A struct of integer fields in the order of LAYOUT; subclasses with names say where they stand."""
+
+    LAYOUT: ClassVar[struct.Struct]
+
+    @classmethod
+    def size(cls) -> int:
+        return cls.LAYOUT.size
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        return cls(*cls.LAYOUT.unpack(data))
+
+    def encode(self) -> bytes:
+        return self.LAYOUT.pack(*(getattr(self, field.name) for field in dataclasses.fields(self)))
+
+
+@dataclass
+class Header(Record):
+    """nmreq_header, 88 bytes."""
+
+    LAYOUT = struct.Struct("<HHI64sQQ")
+
+    version: int
+    reqtype: int
+    reserved: int
+    raw_name: bytes
+    options: int
+    body: int
+
+    @property
+    def name(self) -> str:
+        return decode_name(self.raw_name[:63])
+
+
+@dataclass
+class Option(Record):
+    """nmreq_option, 24 bytes: the header of each option."""
+
+    LAYOUT = struct.Struct("<QIIQ")
+
+    next: int
+    reqtype: int
+    status: int
+    size_given: int
+
+
+@dataclass
+class Register(Record):
+    """nmreq_register, 56 bytes."""
+
+    LAYOUT = struct.Struct("<QQIIHHHHHHII4xQ")
+
+    offset: int = 0
+    memsize: int = 0
+    tx_slots: int = 0
+    rx_slots: int = 0
+    tx_rings: int = 0
+    rx_rings: int = 0
+    host_tx_rings: int = 0
+    host_rx_rings: int = 0
+    mem_id: int = 0
+    ringid: int = 0
+    mode: int = Mode.ALL_NIC
+    extra_bufs: int = 0
+    flags: int = 0
+
+
+@dataclass
+class PortInfo(Record):
+    """nmreq_port_info_get, 32 bytes."""
+
+    LAYOUT = struct.Struct("<QIIHHHHH6x")
+
+    memsize: int = 0
+    tx_slots: int = 0
+    rx_slots: int = 0
+    tx_rings: int = 0
+    rx_rings: int = 0
+    host_tx_rings: int = 0
+    host_rx_rings: int = 0
+    mem_id: int = 0
+
+
+@dataclass
+class PoolsInfo(Record):
+    """nmreq_pools_info, 64 bytes."""
+
+    LAYOUT = struct.Struct("<QH6xQIIQIIQII")
+
+    memsize: int = 0
+    mem_id: int = 0
+    if_offset: int = 0
+    if_total: int = 0
+    if_size: int = 0
+    ring_offset: int = 0
+    ring_total: int = 0
+    ring_size: int = 0
+    buf_offset: int = 0
+    buf_total: int = 0
+    buf_size: int = 0
+
+
+@dataclass
+class PortHeader(Record):
+    """nmreq_port_hdr, 8 bytes: the length of the virtio-net header."""
+
+    LAYOUT = struct.Struct("<I4x")
+
+    length: int = 0
+
+
+@dataclass
+class Legacy(Record):
+    """nmreq, 60 bytes, of NIOCGINFO and NIOCREGIF."""
+
+    LAYOUT = struct.Struct("<16sIIIIIHHHHHHIII")
+
+    raw_name: bytes
+    version: int
+    offset: int
+    memsize: int
+    tx_slots: int
+    rx_slots: int
+    tx_rings: int
+    rx_rings: int
+    ringid: int
+    cmd: int
+    arg1: int
+    arg2: int
+    arg3: int
+    flags: int
+    spare2: int
+
+    @property
+    def name(self) -> str:
+        return decode_name(self.raw_name[:15])
+
+
+LEGACY_RING_MASK = 0x0FFF
+LEGACY_NO_TX_POLL = 0x1000
+LEGACY_SW_RING = 0x2000
+LEGACY_HW_RING = 0x4000
+LEGACY_DO_RX_POLL = 0x8000
+LEGACY_MODE_MASK = 0xF
+
+
+class LegacyCommand(enum.IntEnum):
+    """nr_cmd of the legacy requests."""
+
+    REGISTER = 0
+    BDG_ATTACH = 1
+    BDG_DETACH = 2
+    BDG_REGOPS = 3
+    BDG_LIST = 4
+    BDG_VNET_HDR = 5
+    BDG_NEWIF = 6
+    BDG_DELIF = 7
+    PT_HOST_CREATE = 8
+    PT_HOST_DELETE = 9
+    BDG_POLLING_ON = 10
+    BDG_POLLING_OFF = 11
+    VNET_HDR_GET = 12

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The one error type: a refusal with the errno a program gets and the reason an operator reads."""
+
+import errno as codes
+import os
+
+
+class Refused(OSError):
+    """`errno` goes to the program, `reason` to the log."""
+
+    def __init__(self, errno: int, reason: str) -> None:
+        super().__init__(errno, reason)
+        self.reason = reason
+
+    @property
+    def code(self) -> str:
+        """The errno's name, such as EBUSY."""
+        number = self.errno or 0
+        return codes.errorcode.get(number, os.strerror(number))
+
+
+class SetupError(Exception):
+    """The daemon or a command cannot start; the text is one sentence with the remedy."""
