@@ -13,7 +13,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from cuse_netmap.options import PortOptions, choice, fill, flag, integer, kinds, octal, shown, text
+from cuse_netmap.backends import BACKENDS
+from cuse_netmap.options import PortOptions, choice, fill, integer, kinds, octal, shown, text
 from cuse_netmap.toml_lines import Keys, diagnose, locate
 
 REGION_LIMIT = 1 << 32
@@ -91,27 +92,6 @@ def _pool(size: int, count: int) -> int:
     cluster = next(objects for objects in range(1, 65) if objects * size % PAGE == 0)
     return -(-count // cluster) * cluster * size
 
-
-@dataclasses.dataclass(frozen=True)
-class TapOptions(PortOptions):
-    """[ports.NAME] of the tap backend: a TAP device that we make and own."""
-
-    up: bool = flag(True, live=True)
-    mtu: int = integer(1500, 68, 65521, live=True)
-    mac: str = text(
-        "",
-        r"(?!00(:00){5})([0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5})?",
-        'a unicast address such as "02:00:00:00:00:01", or "" for one the kernel makes up',
-    )
-    sndbuf: int = integer(0, 0, (1 << 31) - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class NullOptions(PortOptions):
-    """[ports.NAME] of the null backend: rings without a wire."""
-
-
-BACKENDS: Mapping[str, type[PortOptions]] = MappingProxyType({"tap": TapOptions, "null": NullOptions})
 
 # A port is opened as netmap:NAME. Its programs end the name at one of -*^{}/@, the kernel forbids ':' and spaces in an
 # interface's name, and netmap takes whatever begins with "val" for a VALE port: none of these could ever be opened.
@@ -216,7 +196,7 @@ class _Given:
             found = f"is {shown(backend)}" if "backend" in given else "is missing"
             self._fail(path, "backend", f"{found}, must be one of {', '.join(map(shown, BACKENDS))}")
         options = {key: value for key, value in given.items() if key != "backend"}
-        port = Port(name, backend, fill(BACKENDS[backend], options, partial(self._fail, path)))
+        port = Port(name, backend, fill(BACKENDS[backend].Options, options, partial(self._fail, path)))
         for key, most, bound in (
             ("slots", memory.most_slots, "ring_size"),
             ("queues", memory.most_queues, "if_size"),

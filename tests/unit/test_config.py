@@ -6,7 +6,8 @@ from textwrap import dedent
 
 import pytest
 
-from cuse_netmap.config import Change, Config, ConfigError, Memory, TapOptions, diff, load
+from cuse_netmap.backends import tap
+from cuse_netmap.config import Change, Config, ConfigError, Memory, diff, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,7 +35,7 @@ def test_without_a_file_there_is_one_tap_port() -> None:
     config = load()
     assert list(config.ports) == ["tap0"]
     assert config.ports["tap0"].backend == "tap"
-    assert config.ports["tap0"].options == TapOptions()
+    assert config.ports["tap0"].options == tap.Options()
     assert (config.device.name, config.device.mode, config.log.level) == ("netmap", 0o660, "info")
 
 
@@ -64,7 +65,7 @@ def test_values_of_a_file_arrive(file: Path) -> None:
         """,
     )
     assert (config.device.name, config.device.door, config.device.mode) == ("netmap7", "fuse", 0o600)
-    assert config.ports["a"].options == TapOptions(queues=4, mac="02:00:00:00:00:01")
+    assert config.ports["a"].options == tap.Options(queues=4, mac="02:00:00:00:00:01")
     assert config.ports["eth0.100"].backend == "null"
 
 
@@ -118,7 +119,7 @@ def test_unfit_value_names_line_table_key_and_what_is_allowed(file: Path, line: 
         ("slots = 2289", "slots: is 2289, but [memory] ring_size = 36864 has room for at most 2288"),
         ("up = 1", "up: is 1, must be true or false"),
         ("mtu = 67", "mtu: is 67, must be a whole number from 68 to 65521"),
-        ("sndbuf = -1", "sndbuf: is -1, must be a whole number from 0 to 2147483647"),
+        ("sndbuf = -1", "sndbuf: is -1, must be a whole number from 4096 to 2147483647"),
         ("devargs = 1", "devargs: is no key here; allowed: queues, slots, up, mtu, mac, sndbuf"),
     ],
 )

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The TAP backend's set-up: makes the device, which lives and dies with the daemon, and configures its host side.
+
+The port's wire is the host's network stack: what the host sends on the device arrives in RX rings, what a program
+sends the host receives.
+"""
+
+import dataclasses
+import errno
+import fcntl
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from cuse_netmap.errors import Refused
+from cuse_netmap.options import PortOptions, flag, integer, text
+
+if TYPE_CHECKING:
+    from cuse_netmap._core import Events, Port, Region
+
+# linux/if_tun.h
+TUNSETIFF = 0x400454CA
+TUNSETSNDBUF = 0x400454D4
+IFF_TAP = 0x0002
+IFF_MULTI_QUEUE = 0x0100
+IFF_NO_PI = 0x1000
+IFF_TUN_EXCL = 0x8000
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(PortOptions):
+    """[ports.NAME] of the tap backend: a TAP device that we make and own."""
+
+    up: bool = flag(True, live=True)
+    mtu: int = integer(1500, 68, 65521, live=True)
+    mac: str = text(
+        "",
+        r"(?!00(:00){5})([0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5})?",
+        'a unicast address such as "02:00:00:00:00:01", or "" for one the kernel makes up',
+    )
+    sndbuf: int = integer(1 << 20, 4096, (1 << 31) - 1)
+
+
+class TapInterface:
+    """A TAP device and its port."""
+
+    def __init__(self, name: str, index: int, port: "Port", description: str) -> None:
+        self.name = name
+        self.index = index
+        self.port = port
+        self.description = description
+
+    def mtu(self) -> int:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            with IPRoute() as netlink:
+                return int(netlink.get_links(self.index)[0].get_attr("IFLA_MTU"))
+        except NetlinkError as error:
+            self.port.mark_gone()
+            raise Refused(errno.ENXIO, f"the TAP device {self.name} has been deleted") from error
+
+    def change(self, key: str, value: object) -> None:
+        configure(self.name, **{key: value})
+
+
+def configure(name: str, **settings: object) -> int:
+    """Sets up (bool), mtu (bytes) and mac of the device; returns its index. Refused with the kernel's errno."""
+    from pyroute2 import IPRoute
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    keys = {"up": "state", "mtu": "mtu", "mac": "address"}
+    changes = {keys[key]: value for key, value in settings.items() if value != ""}
+    if "state" in changes:
+        changes["state"] = "up" if changes["state"] else "down"
+    try:
+        with IPRoute() as netlink:
+            index = int(netlink.link_lookup(ifname=name)[0])
+            netlink.link("set", index=index, **changes)
+    except NetlinkError as error:
+        raise Refused(error.code, f"configuring {name} ({settings}): {os.strerror(error.code)}") from error
+    return index
+
+
+def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
+    """One descriptor of the device, which the first of them makes. Refused EBUSY: the name is taken."""
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        reason = f"/dev/net/tun: {error.strerror} (modprobe tun?)"
+        raise Refused(error.errno or errno.ENODEV, reason) from error
+    flags = IFF_TAP | IFF_NO_PI | (IFF_MULTI_QUEUE if several else 0) | (IFF_TUN_EXCL if first else 0)
+    try:
+        fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        fcntl.ioctl(fd, TUNSETSNDBUF, struct.pack("i", sndbuf))
+    except OSError as error:
+        os.close(fd)
+        if error.errno == errno.EBUSY and first:
+            reason = f"an interface {name} exists already; a TAP port makes its own: choose another name or delete it"
+        else:
+            reason = f"making the TAP device {name}: {error.strerror}"
+        raise Refused(error.errno or errno.EIO, reason) from error
+    return fd
+
+
+def open_port(region: "Region", events: "Events", name: str, options: Options) -> TapInterface:
+    from cuse_netmap import _core
+
+    fds: list[int] = []
+    try:
+        for queue in range(options.queues):
+            fds.append(open_queue(name, options.sndbuf, first=queue == 0, several=options.queues > 1))
+        index = configure(name, mtu=options.mtu, mac=options.mac, up=options.up)
+    except Refused:
+        for fd in fds:
+            os.close(fd)
+        raise
+    port = _core.nic_port(region, events, name, "tap", _core.tap_queues(fds), options.slots)
+    description = f"tap, {options.queues} ring pair(s) of {options.slots} slots"
+    return TapInterface(name, index, port, description)

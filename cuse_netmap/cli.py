@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The command `cuse-netmap`: its subcommands, one table, and their options. What they do is elsewhere."""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuse_netmap import __version__
+from cuse_netmap.errors import SetupError
+
+USAGE, FAILURE = 2, 1
+
+# Where each option of serve stands in a configuration.
+OVERRIDES = {
+    "device": ("device", "name"),
+    "door": ("device", "door"),
+    "transport": ("device", "transport"),
+    "log_level": ("log", "level"),
+    "if_size": ("memory", "if_size"),
+    "if_num": ("memory", "if_num"),
+    "ring_size": ("memory", "ring_size"),
+    "ring_num": ("memory", "ring_num"),
+    "buf_size": ("memory", "buf_size"),
+    "buf_num": ("memory", "buf_num"),
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: what it says of itself, its options, and what it does with them."""
+
+    summary: str
+    options: Callable[[argparse.ArgumentParser], None]
+    call: Callable[[argparse.Namespace], int]
+
+
+def serve_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, in TOML")
+    parser.add_argument("--tap", action="append", default=[], metavar="NAME", help="serve a TAP device of this name")
+    parser.add_argument("--device", metavar="NAME", help="serve /dev/NAME (netmap)")
+    parser.add_argument("--door", help="auto, fuse or cuse")
+    parser.add_argument("--transport", help="auto, uring or classic")
+    parser.add_argument("--log-level", help="debug, info, warning or error")
+    for key in ("if-size", "if-num", "ring-size", "ring-num", "buf-size", "buf-num"):
+        parser.add_argument(f"--{key}", type=int, metavar="N", help=f"[memory] {key.replace('-', '_')}")
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
+
+
+def serve(given: argparse.Namespace) -> int:
+    from cuse_netmap.daemon import Daemon, Source
+
+    overrides: dict[tuple[str, ...], object] = {
+        place: value for option, place in OVERRIDES.items() if (value := getattr(given, option)) is not None
+    }
+    for name in given.tap:
+        overrides["ports", name, "backend"] = "tap"
+
+    def announce(daemon: Daemon) -> None:
+        if given.ready_fd is not None:
+            os.write(given.ready_fd, b"1")
+            os.close(given.ready_fd)
+            return
+        say_ready(daemon.path, daemon.transport, {name: i.description for name, i in daemon.interfaces.items()})
+
+    return Daemon(Source(given.config, overrides), announce=announce, lifeline=given.lifeline_fd).run()
+
+
+def say_ready(path: Path, transport: str, ports: dict[str, str]) -> None:
+    """On standard output: what is served, and something to try."""
+    carried = "FUSE over io_uring" if transport == "uring" else "read/write on /dev/fuse"
+    print(f"cuse-netmap: {path} is ready (fuse door, {carried}, mmap by FUSE passthrough)")
+    for name, description in ports.items():
+        print(f"  netmap:{name}  {description}")
+    if ports:
+        me = shlex.quote(str(Path(sys.argv[0]).resolve()))
+        print(f"Try in a second terminal, as root:  {me} gen netmap:{next(iter(ports))} -n 1000000")
+    print("ctrl-C ends it.", flush=True)
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "cuse-netmap run [--tap NAME]... [serve's options] -- PROGRAM [ARGUMENT]..."
+    serve_options(parser)
+    parser.add_argument("program", nargs="+", help=argparse.SUPPRESS)
+
+
+def run(given: argparse.Namespace) -> int:
+    from cuse_netmap.run import run as run_program
+
+    options = [f"--tap={name}" for name in given.tap]
+    if given.config:
+        options.append(f"--config={given.config}")
+    for option in OVERRIDES:
+        value = getattr(given, option)
+        if value is not None:
+            options.append(f"--{option.replace('_', '-')}={value}")
+    if given.log_level is None:
+        options.append("--log-level=warning")
+    return run_program(options, given.program)
+
+
+def doctor_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="netmap", metavar="NAME", help="look at /dev/NAME (netmap)")
+
+
+def doctor(given: argparse.Namespace) -> int:
+    from cuse_netmap.doctor import report
+
+    return report(given.device)
+
+
+COMMANDS = {
+    "serve": Command("serve /dev/netmap in the foreground", serve_options, serve),
+    "run": Command("run one program with a /dev/netmap of its own", run_options, run),
+    "doctor": Command("say what this machine can do, and what would mend the rest", doctor_options, doctor),
+}
+
+# Ordinary netmap programs, in C, which read their own options.
+PROGRAMS = {
+    "gen": "send frames on a port",
+    "sink": "count the frames that arrive on a port",
+    "reflect": "send every frame back on the port it came from",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        prog="cuse-netmap",
+        description="/dev/netmap served by an ordinary program: netmap applications run without the kernel module.",
+        epilog="Programs to try it with (-h tells their options): "
+        + "; ".join(f"{name}: {what}" for name, what in PROGRAMS.items())
+        + ".",
+    )
+    top.add_argument("--version", action="version", version=f"cuse-netmap {__version__}")
+    subcommands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        command.options(subcommands.add_parser(name, help=command.summary, description=command.summary))
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status: 0, 1 with a sentence on standard error, 2 for a wrong command line."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments and arguments[0] in PROGRAMS:
+        return exec_program(arguments)
+    given = parser().parse_args(arguments)
+    from cuse_netmap.config import ConfigError
+
+    try:
+        return COMMANDS[given.command].call(given)
+    except (SetupError, ConfigError) as error:
+        sys.stderr.write(f"cuse-netmap: {error}\n")
+        return FAILURE
+
+
+def exec_program(arguments: Sequence[str]) -> int:
+    from cuse_netmap.device import program
+
+    path = program("netmap-traffic")
+    try:
+        os.execv(path, ["cuse-netmap", *arguments])  # noqa: S606 - it becomes the program
+    except OSError as error:
+        sys.stderr.write(f"cuse-netmap: {path}: {error.strerror}: run `make build`\n")
+        return FAILURE

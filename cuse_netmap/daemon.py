@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The daemon: brings everything up in order, waits for signals, and takes it down in the opposite order."""
+
+import logging
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+
+from cuse_netmap import config, device
+from cuse_netmap import log as logs
+from cuse_netmap._core import Events, Region
+from cuse_netmap.backends import BACKENDS, Interface
+from cuse_netmap.config import Change, Config
+from cuse_netmap.control.control import Control
+from cuse_netmap.control.registry import Registry, Wire
+from cuse_netmap.errors import Refused, SetupError
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 2.0  # for threads that may be caught in a program's memory
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the configuration comes from, at start and again at each reload."""
+
+    path: Path | None
+    overrides: Mapping[tuple[str, ...], object]
+
+    def load(self) -> Config:
+        return config.load(self.path, self.overrides)
+
+
+class Daemon:
+    """One device and its ports. `run` returns when it is over."""
+
+    def __init__(self, source: Source, *, announce: Callable[["Daemon"], None], lifeline: int | None = None) -> None:
+        self.source = source
+        self.announce = announce
+        self.lifeline = lifeline
+        self.config = source.load()
+        self.path = Path("/dev") / self.config.device.name
+        self.transport = ""
+        self.interfaces: dict[str, Interface] = {}
+        self.on_terminal = sys.stdin is not None and sys.stdin.isatty()
+
+    def run(self) -> int:
+        """Serves until SIGTERM or SIGINT: 0; 1 if the device was taken away. SetupError: it cannot start."""
+        logs.set_up(self.config.log.level)
+        memory = self.config.memory
+        with ExitStack() as stack:
+            waker = stack.enter_context(_Signals())
+            device.check_path(self.path)
+            try:
+                self.region = Region(
+                    {
+                        "if": (memory.if_size, memory.if_num),
+                        "ring": (memory.ring_size, memory.ring_num),
+                        "buf": (memory.buf_size, memory.buf_num),
+                    }
+                )
+            except Refused as refusal:
+                raise SetupError(f"packet memory: {refusal.reason}") from refusal
+            self.events = Events()
+            self.registry = Registry(self.region)
+            for port in self.config.ports.values():
+                self._open_port(port)
+            stack.enter_context(device.placeholder(self.path))
+            door = device.open_door(self.path, self.config.device, self.region)
+            stack.callback(door.stop)
+            self.transport = door.transport
+            control = Control(door, self.registry, on_end=waker.end)
+            self.control = control
+            control.start()
+            device.prove(self.path)
+            self.announce(self)
+            ended = self._wait(waker)
+        if control.join(STOP_SECONDS):
+            self.registry.close()
+            door.destroy()
+            self.events.close()
+            self.region.close()
+        return ended
+
+    def _open_port(self, port: config.Port) -> None:
+        try:
+            interface = BACKENDS[port.backend].open_port(self.region, self.events, port.name, port.options)
+        except Refused as refusal:
+            raise SetupError(f"port {port.name}: {refusal.reason}") from refusal
+        self.interfaces[port.name] = interface
+        self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description))
+
+    # ---- while it runs
+
+    def _wait(self, waker: "_Signals") -> int:
+        with selectors.DefaultSelector() as selector:
+            selector.register(waker.reader, selectors.EVENT_READ)
+            if self.lifeline is not None:
+                selector.register(self.lifeline, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fd == self.lifeline:
+                        return 0
+                    for number in waker.read():
+                        if number == _Signals.END:
+                            log.error("%s was taken away: unmounted or aborted by somebody else", self.path)
+                            return 1
+                        if number != signal.SIGHUP or self._terminal_closed():
+                            log.info("ending on %s", signal.Signals(number).name)
+                            return 0
+                        self.reload()
+
+    def _terminal_closed(self) -> bool:
+        """A daemon in the foreground of a terminal ends with it; any other takes SIGHUP for a reload."""
+        if not self.on_terminal:
+            return False
+        try:
+            os.tcgetpgrp(sys.stdin.fileno())
+        except OSError:
+            return True
+        return False
+
+    def reload(self) -> None:
+        """Reads the configuration again and does what can be done at once; the rest is refused, with the reason."""
+        try:
+            new = self.source.load()
+        except config.ConfigError as error:
+            log.error("reload: nothing changed: %s", error)
+            return
+        changes = config.diff(self.config, new)
+        # A TAP device that somebody deleted comes back by a reload.
+        lost = [name for name, interface in self.interfaces.items() if interface.port.gone and name in new.ports]
+        if not changes and not lost:
+            log.info("reload: nothing to change")
+        for change in changes:
+            name = f"[{change.table}] {change.key}".rstrip()
+            try:
+                if change.refused:
+                    raise Refused(0, change.refused)
+                self._apply(change, new)
+                log.info("reload: %s: done", name)
+            except (Refused, SetupError) as error:
+                log.error("reload: %s: refused: %s", name, getattr(error, "reason", error))
+        for name in lost:
+            self._reopen(name)
+
+    def _apply(self, change: Change, new: Config) -> None:
+        """Makes one change, in the world and then in the configuration in force."""
+        if change.table == "log":
+            logs.set_level(new.log.level)
+            self.config = replace(self.config, log=new.log)
+            return
+        name, ports = change.table.removeprefix("ports."), dict(self.config.ports)
+        with self.control.lock:
+            if change.key:
+                self.interfaces[name].change(change.key, change.new)
+                options: Any = ports[name].options
+                options = replace(options, **{change.key: change.new})
+                ports[name] = replace(ports[name], options=options)
+            elif change.new is None:
+                self.registry.remove_wire(name)
+                del self.interfaces[name], ports[name]
+            else:
+                self._open_port(new.ports[name])
+                ports[name] = new.ports[name]
+        self.config = replace(self.config, ports=MappingProxyType(ports))
+
+    def _reopen(self, name: str) -> None:
+        with self.control.lock:
+            self.registry.remove_wire(name)
+            del self.interfaces[name]
+            try:
+                self._open_port(self.config.ports[name])
+                log.info("reload: [ports.%s]: made anew", name)
+            except SetupError as error:
+                log.error("reload: [ports.%s]: %s", name, error)
+
+
+class _Signals:
+    """Signals, and the end of control, as bytes to select on."""
+
+    END = 0
+
+    def __enter__(self) -> Self:
+        self.reader, self.writer = socket.socketpair()
+        self.reader.setblocking(False)
+        self.writer.setblocking(False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: None)
+        signal.set_wakeup_fd(self.writer.fileno())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(-1)
+
+    def read(self) -> bytes:
+        return self.reader.recv(64)
+
+    def end(self) -> None:
+        """Control has ended: called on its thread."""
+        self.writer.send(bytes([self.END]))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`cuse-netmap doctor`: what this machine can do, found by trying, and the command that mends what it cannot."""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuse_netmap import device
+
+TRY_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: `essential` ones that fail make the exit status 1."""
+
+    subject: str
+    good: bool
+    what: str
+    remedy: str = ""
+    essential: bool = False
+
+
+def report(name: str) -> int:
+    """Prints the findings; 0 if a device can be served here, else 1."""
+    failed = False
+    for check in CHECKS:
+        for finding in check(Path("/dev") / name):
+            print(f"{'ok  ' if finding.good else 'no  '} {finding.subject:<18} {finding.what}")
+            if finding.remedy and not finding.good:
+                print(f"{'':23} mend it: {finding.remedy}")
+            failed |= finding.essential and not finding.good
+    print("A device can be served here." if not failed else "No device can be served here yet.")
+    return int(failed)
+
+
+def _system(_path: Path) -> Iterator[Finding]:
+    yield Finding("kernel", True, platform.release())
+    root = os.geteuid() == 0
+    yield Finding("user", root, "root" if root else "not root", "sudo cuse-netmap doctor", essential=True)
+
+
+def _node(path: Path) -> Iterator[Finding]:
+    if Path("/sys/class/misc", path.name).exists():
+        yield Finding("device", False, f"the netmap kernel module owns {path}", "rmmod netmap", essential=True)
+    elif device.mounted_at(path):
+        yield Finding("device", True, f"{path} is a mount: a daemon serves it, or has died (serve removes a stale one)")
+    else:
+        yield Finding("device", True, f"{path} is free")
+
+
+def _fuse(_path: Path) -> Iterator[Finding]:
+    there = Path("/dev/fuse").exists()
+    yield Finding("/dev/fuse", there, "there" if there else "missing", "modprobe fuse", essential=True)
+    if not there or os.geteuid() != 0:
+        return
+    for transport, remedy in (
+        ("classic", "Linux 6.9 or later, for FUSE passthrough"),
+        ("uring", "Linux 6.14 or later; echo Y > /sys/module/fuse/parameters/enable_uring"),
+    ):
+        trial = _try_transport(transport)
+        what = trial or "a null port was opened, mapped, synced and polled through it"
+        yield Finding(f"fuse, {transport}", not trial, what, remedy, essential=transport == "classic")
+
+
+def _try_transport(transport: str) -> str:
+    """Runs the self-test through a private daemon; "" or why it failed."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as nothing:
+        nothing.write("[ports]\n")
+        nothing.flush()
+        me = [sys.executable, "-m", "cuse_netmap", "run", "--config", nothing.name, "--log-level=error"]
+        path = "/dev/netmap-doctor"
+        command = [*me, "--device=netmap-doctor", f"--transport={transport}", "--", device.program("netmap-selftest")]
+        try:
+            trial = subprocess.run([*command, path], capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return "the trial hangs"
+    if trial.returncode == 0:
+        return ""
+    lines = (trial.stderr + trial.stdout).strip().splitlines()
+    return lines[0].removeprefix("cuse-netmap: ") if lines else f"status {trial.returncode}"
+
+
+def _uring_switch(_path: Path) -> Iterator[Finding]:
+    switch = device.URING_SWITCH
+    if switch.exists():
+        state = "on" if switch.read_text().strip() == "Y" else "off; serve turns it on while it starts, and off again"
+        yield Finding("io_uring switch", True, f"{switch} is {state}")
+    else:
+        yield Finding("io_uring switch", False, "this kernel's FUSE knows no io_uring", "Linux 6.14 or later")
+
+
+def _cuse(_path: Path) -> Iterator[Finding]:
+    there = Path("/dev/cuse").exists()
+    what = "/dev/cuse is there, but its door is not written yet" if there else "no /dev/cuse"
+    yield Finding("cuse door", False, what, "the fuse door needs no CUSE")
+
+
+def _backends(_path: Path) -> Iterator[Finding]:
+    there = Path("/dev/net/tun").exists()
+    yield Finding("tap backend", there, "/dev/net/tun is there" if there else "no /dev/net/tun", "modprobe tun")
+
+
+def _ptrace(_path: Path) -> Iterator[Finding]:
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    level = int(scope.read_text()) if scope.exists() else 0
+    what = f"ptrace_scope is {level}: requests with pointers can{'not' if level == 3 else ''} be followed"
+    yield Finding("program memory", level < 3, what, "reboot without kernel.yama.ptrace_scope=3", essential=True)
+
+
+CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    _system,
+    _node,
+    _fuse,
+    _uring_switch,
+    _cuse,
+    _backends,
+    _ptrace,
+)
