@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* How ports come and go, and how a file comes to hold rings of one: netmap's REGISTER from the point
- * where the port is known. What happens to bound rings afterwards is ring_core.c's. */
+/* How ports come and go, and how a file comes to hold rings of one: netmap's REGISTER from the
+ * point where the port is known. What happens to bound rings afterwards is ring_core.c's. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -51,17 +51,20 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
 void nm_port_destroy(struct nm_port *port) {
     if (!port) return;
     struct nm_port **link = nm_region_ports(port->region);
-    while (*link != port) link = &(*link)->next_port;
+    while (*link != port)
+        link = &(*link)->next_port;
     *link = port->next_port;
     if (port->ops->destroy) port->ops->destroy(port);
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) free(port->krings[dir]);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+        free(port->krings[dir]);
     pthread_mutex_destroy(&port->lock);
     free(port);
 }
 
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu) { WRITE_ONCE(port->mtu, mtu); }
 
-/* ---- which rings ------------------------------------------------------------------------------ */
+/* ---- which rings ------------------------------------------------------------------------------
+ */
 
 static int one_ring(const struct nm_port *port, enum nm_dir dir, bool host, uint32_t id,
                     struct nm_file *file, struct nm_refusal *why) {
@@ -139,7 +142,8 @@ static int check_mtu(const struct nm_port *port, const struct nm_file *file,
                      port->name, port->mtu, port->buffers.size);
 }
 
-/* ---- rings ------------------------------------------------------------------------------------ */
+/* ---- rings ------------------------------------------------------------------------------------
+ */
 
 static void free_ring_memory(struct nm_kring *kring, uint32_t slots_filled) {
     struct nm_region *region = kring->port->region;
@@ -175,7 +179,7 @@ static int create_ring(struct nm_kring *kring, struct nm_refusal *why) {
         ring->slot[i].len = (uint16_t)kring->port->buffers.size;
     }
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
-                                           nm_region_offset(region, NM_POOL_RING, (uint32_t)object));
+                              nm_region_offset(region, NM_POOL_RING, (uint32_t)object));
     ring->num_slots = kring->num_slots;
     ring->nr_buf_size = kring->port->buffers.size;
     ring->ringid = kring->index;
@@ -199,7 +203,8 @@ static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusa
     return 0;
 }
 
-/* ---- giving back ------------------------------------------------------------------------------ */
+/* ---- giving back ------------------------------------------------------------------------------
+ */
 
 /* Which buffers the live rings and extra lists of a region name, and how many they account for. */
 struct census {
@@ -290,14 +295,16 @@ static void give_back_extra(struct nm_port *port, const struct nm_file *file,
     }
 }
 
-/* ---- register and unregister ------------------------------------------------------------------ */
+/* ---- register and unregister ------------------------------------------------------------------
+ */
 
 static int create_if(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
     struct nm_region *region = port->region;
     uint32_t rings[NM_DIRS], hosts[NM_DIRS], entries = 0;
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         rings[dir] = port->num_rings[dir];
-        hosts[dir] = port->num_host[dir] ? port->num_host[dir] : 1; /* programs count at least one */
+        hosts[dir] =
+            port->num_host[dir] ? port->num_host[dir] : 1; /* programs count at least one */
         entries += rings[dir] + hosts[dir];
     }
     struct nm_pool_geometry pool = nm_region_pool(region, NM_POOL_IF);
@@ -319,9 +326,9 @@ static int create_if(struct nm_port *port, struct nm_file *file, struct nm_refus
     ssize_t *ring_ofs = nifp->ring_ofs; /* tx, host tx, rx, host rx; 0: not bound */
     for (int d = NM_TX; d >= NM_RX; d--) {
         for (uint32_t i = file->first[d]; i < file->last[d]; i++)
-            ring_ofs[i] = (ssize_t)(nm_region_offset(region, NM_POOL_RING,
-                                                     port->krings[d][i].ring_object) -
-                                    here);
+            ring_ofs[i] =
+                (ssize_t)(nm_region_offset(region, NM_POOL_RING, port->krings[d][i].ring_object) -
+                          here);
         ring_ofs += rings[d] + hosts[d];
     }
     file->nifp = nifp;
@@ -365,7 +372,8 @@ static void let_go(struct nm_port *port, struct nm_file *file) {
     nm_region_reclaim(port->region, census.owed, census.visible);
     if (file->nifp) nm_region_free(port->region, NM_POOL_IF, file->if_object);
     if (--port->files == 0)
-        for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) port->num_host[dir] = port->has_host;
+        for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+            port->num_host[dir] = port->has_host;
     *file = (struct nm_file){.wake = file->wake};
 }
 
@@ -426,7 +434,8 @@ void nm_file_unregister(struct nm_file *file) {
     if (!port) return;
     pthread_mutex_lock(&port->lock);
     struct nm_file **link = &port->first_file;
-    while (*link != file) link = &(*link)->next_file;
+    while (*link != file)
+        link = &(*link)->next_file;
     *link = file->next_file;
     pthread_mutex_unlock(&port->lock);
     let_go(port, file);

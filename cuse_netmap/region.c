@@ -52,7 +52,8 @@ static int lay_out(struct nm_pool_geometry *g, const struct nm_pool_request *req
                          request->objtotal, limits[pool].max_total);
     uint32_t size = (request->objsize + 63) & ~63u;
     uint32_t per_cluster = 1;
-    while ((per_cluster * size) % PAGE) per_cluster++;
+    while ((per_cluster * size) % PAGE)
+        per_cluster++;
     uint32_t clusters = (request->objtotal + per_cluster - 1) / per_cluster;
     g->objsize = size;
     g->objtotal = clusters * per_cluster;
@@ -65,8 +66,7 @@ static int map_memory(struct nm_region *region, struct nm_refusal *why) {
     if (ftruncate(region->memfd, (off_t)region->size) < 0 ||
         fcntl(region->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         return nm_refuse(why, errno, "sizing packet memory: %s", strerror(errno));
-    void *base =
-        mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, region->memfd, 0);
+    void *base = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, region->memfd, 0);
     if (base == MAP_FAILED)
         return nm_refuse(why, errno, "mapping %llu bytes of packet memory: %s",
                          (unsigned long long)region->size, strerror(errno));
@@ -97,7 +97,8 @@ int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_r
         uint32_t buffers = region->pools[NM_POOL_BUF].geometry.objtotal;
         region->buffer_state = calloc(buffers, 1);
         region->bitmap = calloc(words(buffers), sizeof(*region->bitmap));
-        if (!region->buffer_state || !region->bitmap) error = nm_refuse(why, ENOMEM, "out of memory");
+        if (!region->buffer_state || !region->bitmap)
+            error = nm_refuse(why, ENOMEM, "out of memory");
     }
     if (!error) error = map_memory(region, why);
     if (error) {
@@ -112,7 +113,8 @@ int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_r
 
 void nm_region_destroy(struct nm_region *region) {
     if (!region) return;
-    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) free(region->pools[pool].taken);
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        free(region->pools[pool].taken);
     free(region->buffer_state);
     free(region->bitmap);
     if (region->base) munmap(region->base, region->size);

@@ -13,7 +13,8 @@
 
 enum nm_pool { NM_POOL_IF, NM_POOL_RING, NM_POOL_BUF, NM_POOLS };
 
-/* What is asked for: sizes in bytes (rounded up to 64), and how many (rounded up to whole pages). */
+/* What is asked for: sizes in bytes (rounded up to 64), and how many (rounded up to whole pages).
+ */
 struct nm_pool_request {
     uint32_t objsize;
     uint32_t objtotal;
@@ -65,7 +66,8 @@ struct nm_buffers {
 };
 struct nm_buffers nm_region_buffers(const struct nm_region *region);
 
-/* The buffer a slot names, or buffer 0 (whose contents mean nothing) for an index no client may use. */
+/* The buffer a slot names, or buffer 0 (whose contents mean nothing) for an index no client may
+ * use. */
 static inline char *nm_buffer(const struct nm_buffers *buffers, uint32_t index) {
     bool usable = index >= NETMAP_BUF_FIRST && index < buffers->total &&
                   buffers->state[index] == NM_BUFFER_CLIENT;

@@ -31,8 +31,8 @@ static bool indices_valid(const struct nm_kring *kring, uint32_t from, uint32_t 
            between(kring, head, cur, kring->hwtail);
 }
 
-/* A client got its ring wrong. Slots are made harmless; indices outside the ring are set back to the
- * engine's own; indices inside it are left for the client to mend (netmap does the same). */
+/* A client got its ring wrong. Slots are made harmless; indices outside the ring are set back to
+ * the engine's own; indices inside it are left for the client to mend (netmap does the same). */
 static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
     struct netmap_ring *ring = kring->ring;
     const struct nm_buffers *buffers = &kring->port->buffers;
@@ -106,7 +106,8 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
 
 /* A poll that skipped a busy ring could sleep through what the other thread is about to publish. */
 static void wait_lock(struct nm_kring *kring) {
-    while (!try_lock(kring)) sched_yield();
+    while (!try_lock(kring))
+        sched_yield();
 }
 
 /* Syncs one ring for poll; returns the events it makes true. */

@@ -4,7 +4,8 @@
  *
  * Threads. Sync and poll (nm_file_sync, nm_file_poll) may run anywhere at any time. Everything that
  * changes what exists (create, destroy, register, unregister) is called by one thread at a time,
- * which the caller sees to, and unregister only once no sync or poll of that file can be running. */
+ * which the caller sees to, and unregister only once no sync or poll of that file can be running.
+ */
 #ifndef CUSE_NETMAP_RING_CORE_H
 #define CUSE_NETMAP_RING_CORE_H
 
@@ -121,7 +122,8 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
 void nm_port_destroy(struct nm_port *port);
 /* The MTU of the interface behind the port, in bytes; looked at when the first file registers. */
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
-/* What was behind the port has gone: from now on syncs fail, and every sleeper is woken to see it. */
+/* What was behind the port has gone: from now on syncs fail, and every sleeper is woken to see it.
+ */
 void nm_port_gone(struct nm_port *port);
 
 /* Binds the rings that `request` asks for (mode, ringid, flags, extra buffers, host rings) and
@@ -137,8 +139,8 @@ void nm_file_unregister(struct nm_file *file);
 
 /* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone. */
 int nm_file_sync(struct nm_file *file, enum nm_dir dir);
-/* poll: the events that are true of POLLIN, POLLOUT and POLLERR. With `arm` the file's wake function
- * will be called once if more may be true later. */
+/* poll: the events that are true of POLLIN, POLLOUT and POLLERR. With `arm` the file's wake
+ * function will be called once if more may be true later. */
 uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm);
 
 /* Called by a port's machinery, from any thread: this ring may make progress. */

@@ -45,10 +45,10 @@ static void null_close(void *queue) {
 }
 
 static const struct nm_backend_ops operations = {.name = "null",
-                                           .tx = null_tx,
-                                           .rx = null_rx,
-                                           .event_fd = null_event_fd,
-                                           .flush = null_flush,
-                                           .close = null_close};
+                                                 .tx = null_tx,
+                                                 .rx = null_rx,
+                                                 .event_fd = null_event_fd,
+                                                 .flush = null_flush,
+                                                 .close = null_close};
 
 const struct nm_backend_ops *nm_null_backend(void) { return &operations; }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The data path of a TAP device: a frame is one read or write, straight from or into the buffers. */
+/* The data path of a TAP device: a frame is one read or write, straight from or into the buffers.
+ */
 #include "backends/tap.h"
 
 #include <errno.h>
@@ -118,10 +119,10 @@ static void tap_close(void *queue) {
 }
 
 static const struct nm_backend_ops operations = {.name = "tap",
-                                          .tx = tap_tx,
-                                          .rx = tap_rx,
-                                          .event_fd = tap_event_fd,
-                                          .flush = tap_flush,
-                                          .close = tap_close};
+                                                 .tx = tap_tx,
+                                                 .rx = tap_rx,
+                                                 .event_fd = tap_event_fd,
+                                                 .flush = tap_flush,
+                                                 .close = tap_close};
 
 const struct nm_backend_ops *nm_tap_backend(void) { return &operations; }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The classic transport: threads that read requests from /dev/fuse and write the answers there. Where
- * io_uring carries the requests, one such thread still serves what it cannot carry (FORGET,
+/* The classic transport: threads that read requests from /dev/fuse and write the answers there.
+ * Where io_uring carries the requests, one such thread still serves what it cannot carry (FORGET,
  * INTERRUPT, and whatever arrives before the queues are up). */
 #include <errno.h>
 #include <sched.h>
@@ -85,8 +85,5 @@ static void reply(struct nm_door *door, const struct nm_ticket *ticket, int erro
     nm_door_write(door, ticket->unique, error, &nothing, error ? 0 : sizeof(nothing));
 }
 
-const struct nm_transport_ops nm_classic_transport = {.name = "classic",
-                                                      .start = start,
-                                                      .stop = nm_readers_stop,
-                                                      .destroy = destroy,
-                                                      .reply = reply};
+const struct nm_transport_ops nm_classic_transport = {
+    .name = "classic", .start = start, .stop = nm_readers_stop, .destroy = destroy, .reply = reply};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A door: how system calls on the device get in. Sync and poll are answered here by the engine;
- * every other ioctl, and every release, is handed to control, which takes them with nm_door_next and
- * nm_door_next_release. */
+ * every other ioctl, and every release, is handed to control, which takes them with nm_door_next
+ * and nm_door_next_release. */
 #ifndef CUSE_NETMAP_DOOR_H
 #define CUSE_NETMAP_DOOR_H
 
@@ -18,9 +18,9 @@ struct nm_file;
 enum nm_transport { NM_TRANSPORT_AUTO, NM_TRANSPORT_URING, NM_TRANSPORT_CLASSIC };
 
 struct nm_door_config {
-    const char *path;   /* an existing regular file that the mount covers */
-    uint32_t mode;      /* permission bits of the device */
-    uint32_t uid, gid;  /* its owner */
+    const char *path;  /* an existing regular file that the mount covers */
+    uint32_t mode;     /* permission bits of the device */
+    uint32_t uid, gid; /* its owner */
     enum nm_transport transport;
 };
 

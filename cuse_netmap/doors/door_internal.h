@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the parts of a door share: the dispatcher (fuse.c), the waiting requests (requests.c) and the
- * two transports (classic.c, uring.c). Not for anyone else. */
+/* What the parts of a door share: the dispatcher (fuse.c), the waiting requests (requests.c) and
+ * the two transports (classic.c, uring.c). Not for anyone else. */
 #ifndef CUSE_NETMAP_DOOR_INTERNAL_H
 #define CUSE_NETMAP_DOOR_INTERNAL_H
 
@@ -21,9 +21,9 @@ struct nm_open {
     uint64_t id;
     uint64_t poll_handle;
     bool perhaps_closing;
-    uint32_t parked;       /* requests of this file that wait */
-    bool taken;            /* one of them is with control */
-    struct nm_open *next;  /* in the door's list of all opens */
+    uint32_t parked;      /* requests of this file that wait */
+    bool taken;           /* one of them is with control */
+    struct nm_open *next; /* in the door's list of all opens */
     struct nm_open *prev;
     struct nm_open *next_release;
 };
@@ -90,7 +90,7 @@ struct nm_door {
     struct nm_region *region;
     int32_t backing_id;
     uint32_t mode, uid, gid;
-    uint32_t minor; /* protocol in use */
+    uint32_t minor;                           /* protocol in use */
     const struct nm_transport_ops *transport; /* of all but what only read/write can carry */
     void *transport_state;
     struct nm_requests requests;
@@ -100,7 +100,8 @@ struct nm_door {
     struct nm_readers *readers;
 };
 
-/* fuse.c: the bytes of `out` (room for NM_PAYLOAD) that answer, or -errno, NM_PARKED, NM_NO_REPLY. */
+/* fuse.c: the bytes of `out` (room for NM_PAYLOAD) that answer, or -errno, NM_PARKED, NM_NO_REPLY.
+ */
 int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *out);
 
 /* requests.c */

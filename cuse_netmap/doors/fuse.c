@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The FUSE door: a filesystem of one file, mounted over a file, and what each operation on it means.
- * Its transports carry the operations (classic.c, uring.c); requests.c holds those that wait. */
+/* The FUSE door: a filesystem of one file, mounted over a file, and what each operation on it
+ * means. Its transports carry the operations (classic.c, uring.c); requests.c holds those that
+ * wait. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -18,7 +19,8 @@
 #define INIT_TIMEOUT_MS 5000
 #define BACKGROUND 2 /* asynchronous requests (RELEASE) in flight: a quarter of a queue's depth */
 
-/* ---- files ------------------------------------------------------------------------------------ */
+/* ---- files ------------------------------------------------------------------------------------
+ */
 
 static void wake_poller(struct nm_file *file) {
     struct nm_open *open = (struct nm_open *)file;
@@ -60,7 +62,8 @@ bool nm_open_perhaps_closing(const struct nm_open *open) {
     return READ_ONCE(open->perhaps_closing);
 }
 
-/* ---- operations ------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------
+ */
 
 static int fill_attributes(struct nm_door *door, struct fuse_attr_out *out) {
     *out = (struct fuse_attr_out){
@@ -185,7 +188,8 @@ int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *o
     }
 }
 
-/* ---- coming up -------------------------------------------------------------------------------- */
+/* ---- coming up --------------------------------------------------------------------------------
+ */
 
 /* A detached mount: it appears at the path only when everything behind it is ready. */
 static int make_mount(struct nm_door *door, struct nm_refusal *why) {
@@ -319,7 +323,8 @@ void nm_door_stop(struct nm_door *door) {
 void nm_door_destroy(struct nm_door *door) {
     if (door->transport) door->transport->destroy(door);
     nm_requests_destroy(door);
-    while (door->first_open) nm_open_destroy(door->first_open);
+    while (door->first_open)
+        nm_open_destroy(door->first_open);
     if (door->device >= 0) close(door->device);
     pthread_mutex_destroy(&door->opens_lock);
     free(door);

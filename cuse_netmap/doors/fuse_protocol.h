@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The parts of the FUSE protocol that kernel headers of Debian 12 (7.38) do not have yet, under names
- * of ours so that newer headers do not clash. Source: include/uapi/linux/fuse.h, Linux 6.9 for
- * passthrough, 6.14 for io_uring. */
+/* The parts of the FUSE protocol that kernel headers of Debian 12 (7.38) do not have yet, under
+ * names of ours so that newer headers do not clash. Source: include/uapi/linux/fuse.h, Linux 6.9
+ * for passthrough, 6.14 for io_uring. */
 #ifndef CUSE_NETMAP_FUSE_PROTOCOL_H
 #define CUSE_NETMAP_FUSE_PROTOCOL_H
 

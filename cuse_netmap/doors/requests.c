@@ -7,7 +7,8 @@
 
 #include "doors/door_internal.h"
 
-#define INTERRUPT_GRACE_NS 50000000ull /* an interrupted caller is let go after this, decided or not */
+#define INTERRUPT_GRACE_NS                                                                         \
+    50000000ull /* an interrupted caller is let go after this, decided or not */
 #define PARKED_PER_FILE 4
 #define TAKEN_PER_USER 12 /* of control's 16 takers: one user's slow memory stops nobody else */
 
@@ -34,7 +35,8 @@ void nm_requests_create(struct nm_door *door) {
     pthread_condattr_destroy(&monotonic);
 }
 
-/* ---- parking ---------------------------------------------------------------------------------- */
+/* ---- parking ----------------------------------------------------------------------------------
+ */
 
 static void append(struct nm_requests *requests, struct nm_parked *parked) {
     parked->prev = requests->last;
@@ -79,8 +81,8 @@ int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct 
                                           .pid = in->header->pid,
                                           .uid = in->header->uid,
                                           .gid = in->header->gid};
-    parked->ticket = (struct nm_ticket){
-        .unique = in->header->unique, .queue = in->queue, .entry = in->entry};
+    parked->ticket =
+        (struct nm_ticket){.unique = in->header->unique, .queue = in->queue, .entry = in->entry};
     int result = NM_PARKED;
     pthread_mutex_lock(&requests->lock);
     if (requests->stopping) {
@@ -100,7 +102,8 @@ int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct 
     return result;
 }
 
-/* ---- control's side --------------------------------------------------------------------------- */
+/* ---- control's side ---------------------------------------------------------------------------
+ */
 
 static bool may_take(const struct nm_requests *requests, const struct nm_parked *candidate) {
     uint32_t of_user = 0;
@@ -167,13 +170,15 @@ bool nm_door_abandoned(struct nm_door *door, struct nm_request *request) {
     return abandoned;
 }
 
-/* ---- releases --------------------------------------------------------------------------------- */
+/* ---- releases ---------------------------------------------------------------------------------
+ */
 
 void nm_requests_release(struct nm_door *door, struct nm_open *open) {
     struct nm_requests *requests = &door->requests;
     pthread_mutex_lock(&requests->lock);
     struct nm_open **end = &requests->first_release;
-    while (*end) end = &(*end)->next_release;
+    while (*end)
+        end = &(*end)->next_release;
     *end = open;
     requests->releases_queued++;
     pthread_cond_signal(&requests->new_release);
@@ -184,7 +189,8 @@ void nm_requests_release(struct nm_door *door, struct nm_open *open) {
  * interrupted, answered and killed meanwhile. */
 static struct nm_open *take_release(struct nm_requests *requests) {
     struct nm_open **link = &requests->first_release;
-    while (*link && (*link)->parked) link = &(*link)->next_release;
+    while (*link && (*link)->parked)
+        link = &(*link)->next_release;
     struct nm_open *open = *link;
     if (open) {
         *link = open->next_release;
@@ -222,13 +228,15 @@ uint32_t nm_door_releases_queued(struct nm_door *door) {
     return queued;
 }
 
-/* ---- interrupts ------------------------------------------------------------------------------- */
+/* ---- interrupts -------------------------------------------------------------------------------
+ */
 
 void nm_requests_interrupt(struct nm_door *door, uint64_t unique) {
     struct nm_requests *requests = &door->requests;
     pthread_mutex_lock(&requests->lock);
     struct nm_parked *parked = requests->first;
-    while (parked && parked->ticket.unique != unique) parked = parked->next;
+    while (parked && parked->ticket.unique != unique)
+        parked = parked->next;
     if (!parked) {
         /* It came by another way than the request and may have been faster. */
         requests->early_interrupts[requests->next_early++ % NM_INTERRUPTS_REMEMBERED] = unique;
@@ -278,7 +286,8 @@ static void *reap(void *arg) {
     return NULL;
 }
 
-/* ---- life ------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------
+ */
 
 int nm_requests_start(struct nm_door *door) {
     int error = pthread_create(&door->requests.reaper, NULL, reap, door);
@@ -304,7 +313,8 @@ void nm_requests_stop(struct nm_door *door) {
 
 void nm_requests_destroy(struct nm_door *door) {
     struct nm_requests *requests = &door->requests;
-    while (requests->first) forget(requests, requests->first);
+    while (requests->first)
+        forget(requests, requests->first);
     pthread_cond_destroy(&requests->new_request);
     pthread_cond_destroy(&requests->new_release);
     pthread_cond_destroy(&requests->new_deadline);

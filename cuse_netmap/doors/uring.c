@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The io_uring transport (Linux 6.14): a queue and a thread for every possible CPU, so that a request
- * is served where its caller runs. Only a queue's own thread touches its ring; answers found
- * elsewhere are handed to it. */
+/* The io_uring transport (Linux 6.14): a queue and a thread for every possible CPU, so that a
+ * request is served where its caller runs. Only a queue's own thread touches its ring; answers
+ * found elsewhere are handed to it. */
 #include <errno.h>
 #include <liburing.h>
 #include <sched.h>
@@ -13,8 +13,8 @@
 #include "barrier.h"
 #include "doors/door_internal.h"
 
-#define DEPTH 8           /* entries of a queue that are ready for requests */
-#define ENTRIES_MAX 1024  /* of a queue, with those that wait for control */
+#define DEPTH 8          /* entries of a queue that are ready for requests */
+#define ENTRIES_MAX 1024 /* of a queue, with those that wait for control */
 #define THREAD_STACK (256u << 10)
 #define EVENT NULL /* the user_data of the eventfd's completions */
 
@@ -23,8 +23,8 @@ struct uring_entry {
     _Alignas(8) char payload[NM_PAYLOAD];
     struct iovec parts[2];
     struct uring_entry *next_answered;
-    int error;                 /* of an answer from elsewhere */
-    struct uring_entry *next;  /* of all the queue's entries */
+    int error;                /* of an answer from elsewhere */
+    struct uring_entry *next; /* of all the queue's entries */
 };
 
 struct uring_queue {
@@ -49,7 +49,8 @@ struct uring {
 
 static struct io_uring_sqe *submission(struct uring_queue *queue) {
     struct io_uring_sqe *sqe;
-    while (!(sqe = io_uring_get_sqe(&queue->ring))) io_uring_submit(&queue->ring);
+    while (!(sqe = io_uring_get_sqe(&queue->ring)))
+        io_uring_submit(&queue->ring);
     memset(sqe, 0, 2 * sizeof(*sqe)); /* SQE128 */
     return sqe;
 }
@@ -176,12 +177,14 @@ static int come_up(struct uring_queue *queue) {
     int error = io_uring_queue_init_params(4 * DEPTH, &queue->ring, &params);
     if (error) return error;
     queue->ring_ready = true;
-    for (int i = 0; i < DEPTH && !error; i++) error = add_entry(queue);
+    for (int i = 0; i < DEPTH && !error; i++)
+        error = add_entry(queue);
     watch_event(queue);
     if (error) return error;
     error = io_uring_submit(&queue->ring);
     if (error < 0) return error;
-    /* A registration that the kernel accepts completes with the first request; a refusal at once. */
+    /* A registration that the kernel accepts completes with the first request; a refusal at once.
+     */
     struct io_uring_cqe *cqe;
     return io_uring_peek_cqe(&queue->ring, &cqe) == 0 && cqe->res < 0 ? cqe->res : 0;
 }
@@ -230,7 +233,8 @@ static int start(struct nm_door *door, struct nm_refusal *why) {
     /* The kernel uses the queues once every CPU has one; until then all goes by read/write. */
     for (uint32_t i = 0; i < cpus && !error; i++) {
         struct uring_queue *queue = &uring->queues[i];
-        while (!load_acquire(&queue->up)) usleep(100);
+        while (!load_acquire(&queue->up))
+            usleep(100);
         error = -queue->result;
     }
     if (!error) error = -nm_readers_start(door, 1);

@@ -33,7 +33,8 @@ static const struct nm_backend_ops *backend_of(const struct nm_kring *kring) {
 }
 
 /* The slots from `slot` on as frames, up to and including the last whole packet before `head`.
- * A chain of slots that is longer than netmap allows is cut there, so that none can last for ever. */
+ * A chain of slots that is longer than netmap allows is cut there, so that none can last for ever.
+ */
 static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
                        struct nm_frame frames[BATCH]) {
     const struct nm_buffers *buffers = &kring->port->buffers;
@@ -121,14 +122,13 @@ static int nic_rxsync(struct nm_kring *kring, uint32_t head) {
         uint32_t slot = kring->hwtail;
         for (uint32_t i = 0; i < count; i++, slot = nm_kring_next(kring, slot)) {
             uint32_t index = READ_ONCE(kring->ring->slot[slot].buf_idx);
-            frames[i] = (struct nm_frame){.data = nm_buffer(buffers, index),
-                                          .len = (uint16_t)(buffers->size < UINT16_MAX
-                                                                ? buffers->size
-                                                                : UINT16_MAX)};
+            frames[i] = (struct nm_frame){
+                .data = nm_buffer(buffers, index),
+                .len = (uint16_t)(buffers->size < UINT16_MAX ? buffers->size : UINT16_MAX)};
             if (frames[i].data == buffers->base) kring->stats.bad_slots++;
         }
-        int filled = backend_of(kring)->rx(queue_of(kring)->queue, frames, count, per_packet,
-                                           &kring->stats);
+        int filled =
+            backend_of(kring)->rx(queue_of(kring)->queue, frames, count, per_packet, &kring->stats);
         for (int i = 0; i < filled; i++) {
             struct netmap_slot *s = &kring->ring->slot[kring->hwtail];
             WRITE_ONCE(s->len, frames[i].len);
@@ -193,7 +193,8 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
     struct nic *nic = calloc(1, sizeof(*nic) + num_queues * sizeof(nic->queues[0]));
     if (!nic) {
-        for (uint32_t i = 0; i < num_queues; i++) backend->close(queues[i]);
+        for (uint32_t i = 0; i < num_queues; i++)
+            backend->close(queues[i]);
         return nm_refuse(why, ENOMEM, "out of memory");
     }
     nic->backend = backend;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Proves a device from a program's side, on a null port: open, REGISTER, mmap, sync, poll. The daemon
- * runs it before it says that it is ready, in a process of its own because a process must not wait
- * on a file system that it serves. Exit status 0, or 1 with one line on standard output. */
+/* Proves a device from a program's side, on a null port: open, REGISTER, mmap, sync, poll. The
+ * daemon runs it before it says that it is ready, in a process of its own because a process must
+ * not wait on a file system that it serves. Exit status 0, or 1 with one line on standard output.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <net/netmap.h>
