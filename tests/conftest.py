@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The tests' ground: mount and network namespaces of their own, and the fixtures that need root and the kernel."""
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from cuse_netmap.namespace import unshare_mounts
+from tests.support import clients
+from tests.support import daemon as daemons
+from tests.support.daemon import Daemon
+
+CLONE_NEWNET = 0x40000000
+
+
+def missing() -> str:
+    """Why tests against a real device cannot run here; "" if they can."""
+    if os.geteuid() != 0:
+        return "needs root (sudo make test)"
+    if not Path("/dev/fuse").exists():
+        return "needs /dev/fuse"
+    if not Path("/dev/net/tun").exists():
+        return "needs /dev/net/tun"
+    return ""
+
+
+MISSING = missing()
+
+
+def pytest_configure() -> None:
+    """Nothing that a test mounts or creates is seen outside, or outlives the run."""
+    if not MISSING:
+        unshare_mounts()
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything under tests/device works on a real device."""
+    for item in items:
+        if MISSING and "device" in item.path.parts:
+            item.add_marker(pytest.mark.skip(reason=MISSING))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that hit its time limit leaves the stacks of the daemons behind."""
+    del item
+    report = yield
+    if call.excinfo is not None and "Timeout" in str(call.excinfo.value):
+        report.sections.append(("daemons", daemons.report_all()))
+    return report
+
+
+@pytest.fixture(scope="module", params=["uring", "classic"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Both transports; a kernel without io_uring in FUSE skips that one and says so."""
+    name = str(request.param)
+    if name == "uring" and not Path("/sys/module/fuse/parameters/enable_uring").exists():
+        pytest.skip("this kernel's FUSE knows no io_uring (Linux 6.14)")
+    return name
+
+
+@pytest.fixture(scope="module")
+def daemon(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the TAP wires tap0 and tap1, one for all tests of a module and transport."""
+    log = tmp_path_factory.mktemp("daemon") / "log"
+    with Daemon(log, f"--transport={transport}", "--tap=tap0", "--tap=tap1") as served:
+        yield served
+
+
+@pytest.fixture
+def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons of a test's own, with the options it is called with; they are stopped behind it."""
+    started: list[Daemon] = []
+
+    def start(*options: str) -> Daemon:
+        started.append(Daemon(tmp_path / f"log{len(started)}", *options))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture(scope="session")
+def client_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Compiles tests/clients/NAME.c and gives its path; static=True links it statically."""
+    folder = tmp_path_factory.mktemp("clients")
+
+    def path(name: str, *, static: bool = False) -> Path:
+        return clients.compile_client(name, folder, static=static)
+
+    return path

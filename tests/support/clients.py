@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Our own netmap programs in C, compiled against the public headers alone, as anybody's are."""
+
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent.parent
+INCLUDE = HERE.parent / "cuse_netmap" / "include"
+FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
+
+
+def compile_client(name: str, folder: Path, *, static: bool = False) -> Path:
+    """tests/clients/NAME.c as a program in `folder`."""
+    program = folder / (f"{name}-static" if static else name)
+    if not program.exists():
+        source = HERE / "clients" / f"{name}.c"
+        extra = ["-static"] if static else []
+        subprocess.run(["gcc", *FLAGS, *extra, f"-I{INCLUDE}", "-o", program, source], check=True, timeout=60)
+    return program
