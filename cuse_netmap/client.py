@@ -65,6 +65,8 @@ class Ring:
     cur = _Field(24)
     tail = _Field(28)
     flags = _Field(32)
+    num_slots: int
+    buf_size: int
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self.memory = memory
