@@ -8,9 +8,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cuse_netmap import __version__
 from cuse_netmap.errors import SetupError
+
+if TYPE_CHECKING:
+    from cuse_netmap.config import Source
 
 USAGE, FAILURE = 2, 1
 
@@ -41,6 +45,7 @@ class Command:
 def serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration, in TOML")
     parser.add_argument("--tap", action="append", default=[], metavar="NAME", help="serve a TAP device of this name")
+    parser.add_argument("--no-ports", action="store_true", help="only what --tap names, whatever the configuration has")
     parser.add_argument("--device", metavar="NAME", help="serve /dev/NAME (netmap)")
     parser.add_argument("--door", help="auto, fuse or cuse")
     parser.add_argument("--transport", help="auto, uring or classic")
@@ -51,14 +56,22 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
 
 
-def serve(given: argparse.Namespace) -> int:
-    from cuse_netmap.daemon import Daemon, Source
+def source(given: argparse.Namespace) -> "Source":
+    """The configuration that the options ask for."""
+    from cuse_netmap.config import Source
 
     overrides: dict[tuple[str, ...], object] = {
         place: value for option, place in OVERRIDES.items() if (value := getattr(given, option)) is not None
     }
+    if given.no_ports:
+        overrides["ports",] = {}
     for name in given.tap:
         overrides["ports", name, "backend"] = "tap"
+    return Source(given.config, overrides)
+
+
+def serve(given: argparse.Namespace) -> int:
+    from cuse_netmap.daemon import Daemon
 
     def announce(daemon: Daemon) -> None:
         if given.ready_fd is not None:
@@ -67,7 +80,7 @@ def serve(given: argparse.Namespace) -> int:
             return
         say_ready(daemon.path, daemon.transport, {name: i.description for name, i in daemon.interfaces.items()})
 
-    return Daemon(Source(given.config, overrides), announce=announce, lifeline=given.lifeline_fd).run()
+    return Daemon(source(given), announce=announce, lifeline=given.lifeline_fd).run()
 
 
 def say_ready(path: Path, transport: str, ports: dict[str, str]) -> None:
@@ -91,16 +104,22 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     from cuse_netmap.run import run as run_program
 
-    options = [f"--tap={name}" for name in given.tap]
-    if given.config:
-        options.append(f"--config={given.config}")
-    for option in OVERRIDES:
+    if given.config is None:
+        given.no_ports = True  # two programs side by side must not both want the default's tap0
+    if given.log_level is None:
+        given.log_level = "warning"
+    return run_program(source(given).load(), _spelled(given), given.program)
+
+
+def _spelled(given: argparse.Namespace) -> list[str]:
+    """The same options again, for serve."""
+    words = ["--no-ports"] if given.no_ports else []
+    words += [f"--tap={name}" for name in given.tap]
+    for option in ("config", *OVERRIDES):
         value = getattr(given, option)
         if value is not None:
-            options.append(f"--{option.replace('_', '-')}={value}")
-    if given.log_level is None:
-        options.append("--log-level=warning")
-    return run_program(options, given.program)
+            words.append(f"--{option.replace('_', '-')}={value}")
+    return words
 
 
 def doctor_options(parser: argparse.ArgumentParser) -> None:

@@ -127,6 +127,17 @@ def load(path: Path | None = None, overrides: Mapping[Keys, object] = MappingPro
     return _Given(str(path or ""), _text(path) if path else "", overrides).config()
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a configuration comes from, at start and again at each reload."""
+
+    path: Path | None
+    overrides: Mapping[Keys, object]
+
+    def load(self) -> Config:
+        return load(self.path, self.overrides)
+
+
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()

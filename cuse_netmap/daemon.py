@@ -7,9 +7,9 @@ import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -18,7 +18,7 @@ from cuse_netmap import config, device
 from cuse_netmap import log as logs
 from cuse_netmap._core import Events, Region
 from cuse_netmap.backends import BACKENDS, Interface
-from cuse_netmap.config import Change, Config
+from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
 from cuse_netmap.control.registry import Registry, Wire
 from cuse_netmap.errors import Refused, SetupError
@@ -26,17 +26,6 @@ from cuse_netmap.errors import Refused, SetupError
 log = logging.getLogger(__name__)
 
 STOP_SECONDS = 2.0  # for threads that may be caught in a program's memory
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the configuration comes from, at start and again at each reload."""
-
-    path: Path | None
-    overrides: Mapping[tuple[str, ...], object]
-
-    def load(self) -> Config:
-        return config.load(self.path, self.overrides)
 
 
 class Daemon:

@@ -19,7 +19,7 @@ from pathlib import Path
 from cuse_netmap._core import Door, Region
 from cuse_netmap.config import Device
 from cuse_netmap.errors import Refused, SetupError
-from cuse_netmap.namespace import unmount
+from cuse_netmap.namespace import mounted_at, unmount
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,6 @@ PROBE_SECONDS = 5
 def program(name: str) -> str:
     """The path of one of the C programs that come with the package."""
     return str(files("cuse_netmap") / "bin" / name)
-
-
-def mounted_at(path: Path) -> bool:
-    """Is anything mounted right there? Asks the kernel's table, not the mount."""
-    wanted = str(path).replace("\\", "\\134").replace(" ", "\\040")
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == wanted for line in lines)
 
 
 def clear_stale_mounts(path: Path) -> None:

@@ -5,12 +5,12 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
+from cuse_netmap.namespace import mounted_at
 
 TRY_SECONDS = 20
 
@@ -48,7 +48,7 @@ def _system(_path: Path) -> Iterator[Finding]:
 def _node(path: Path) -> Iterator[Finding]:
     if Path("/sys/class/misc", path.name).exists():
         yield Finding("device", False, f"the netmap kernel module owns {path}", "rmmod netmap", essential=True)
-    elif device.mounted_at(path):
+    elif mounted_at(path):
         yield Finding("device", True, f"{path} is a mount: a daemon serves it, or has died (serve removes a stale one)")
     else:
         yield Finding("device", True, f"{path} is free")
@@ -70,16 +70,12 @@ def _fuse(_path: Path) -> Iterator[Finding]:
 
 def _try_transport(transport: str) -> str:
     """Runs the self-test through a private daemon; "" or why it failed."""
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as nothing:
-        nothing.write("[ports]\n")
-        nothing.flush()
-        me = [sys.executable, "-m", "cuse_netmap", "run", "--config", nothing.name, "--log-level=error"]
-        path = "/dev/netmap-doctor"
-        command = [*me, "--device=netmap-doctor", f"--transport={transport}", "--", device.program("netmap-selftest")]
-        try:
-            trial = subprocess.run([*command, path], capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return "the trial hangs"
+    me = [sys.executable, "-m", "cuse_netmap", "run", "--device=netmap-doctor", "--log-level=error"]
+    command = [*me, f"--transport={transport}", "--", device.program("netmap-selftest"), "/dev/netmap-doctor"]
+    try:
+        trial = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return "the trial hangs"
     if trial.returncode == 0:
         return ""
     lines = (trial.stderr + trial.stdout).strip().splitlines()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The two system calls on mount namespaces that Python 3.11 does not have."""
+"""Mounts and their namespaces: what Python 3.11 has no calls for."""
 
 import ctypes
 import errno
@@ -23,6 +23,13 @@ def unshare_mounts() -> None:
         number = ctypes.get_errno()
         remedy = "run it as root" if number == errno.EPERM else "does this kernel have mount namespaces?"
         raise SetupError(f"a private mount namespace: {os.strerror(number)}: {remedy}")
+
+
+def mounted_at(path: Path) -> bool:
+    """Is anything mounted right there? Asks the kernel's table, not the mount."""
+    wanted = str(path).replace("\\", "\\134").replace(" ", "\\040")
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split()[4] == wanted for line in lines)
 
 
 def unmount(path: Path) -> None:

@@ -7,19 +7,24 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 
+from cuse_netmap.config import Config
 from cuse_netmap.errors import SetupError
-from cuse_netmap.namespace import unshare_mounts
+from cuse_netmap.namespace import mounted_at, unmount, unshare_mounts
 
 READY_SECONDS = 30
 STOP_SECONDS = 5
 NOT_EXECUTABLE, NOT_FOUND, SIGNALLED = 126, 127, 128  # as a shell reports a command that could not run, or was killed
 
 
-def run(serve_options: Sequence[str], command: Sequence[str]) -> int:
-    """The exit status of the command; 1 and a sentence if the daemon does not start (SetupError)."""
+def run(config: Config, serve_options: Sequence[str], command: Sequence[str]) -> int:
+    """The exit status of the command. SetupError if the daemon does not start."""
     unshare_mounts()
+    node = Path("/dev", config.device.name)
+    while mounted_at(node):
+        unmount(node)  # everybody's device: here it gives way to ours
     with _daemon(serve_options):
         return _program(command)
 
