@@ -42,6 +42,8 @@ TAKERS = 16
 # nearly always within a few.
 CLOSING_GRACE = 0.1
 
+PENDING = Refused(errno.EAGAIN, "not decided yet")
+
 NOT_YET = {
     # Requests for kinds of ports that do not exist here get what netmap says of a missing one.
     RequestType.VALE_ATTACH: (errno.EINVAL, "there are no VALE switches"),
@@ -66,7 +68,7 @@ class Work:
     what: str
     decide: Callable[[], None]
     finish: Callable[[bool], None]
-    port: str = ""  # whose release may turn a refusal into a success
+    port: str = ""  # of a REGISTER: whose release may turn a refusal into a success
 
 
 @dataclass
@@ -112,7 +114,8 @@ class Control:
                 log.exception("control failed")
                 self.door.reply(request, errno.EIO)
             else:
-                self._attempt(work)
+                if (verdict := self._decide(work)) is not PENDING:
+                    self._conclude(work, verdict)
 
     def _serve_releases(self) -> None:
         try:
@@ -126,7 +129,9 @@ class Control:
                             log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
                     again, self.waiting = self.waiting, []
                 for waiting in again:
-                    self._attempt(waiting.work, waiting.until)
+                    if (verdict := self._decide(waiting.work, waiting.until)) is not PENDING:
+                        # The program's memory may keep its answer waiting, which must not keep releases.
+                        threading.Thread(target=self._conclude, args=(waiting.work, verdict), daemon=True).start()
         except EOFError:
             self.on_end()
 
@@ -137,30 +142,36 @@ class Control:
                 return None
             return max(0.0, min(waiting.until for waiting in self.waiting) - time.monotonic())
 
-    def _attempt(self, work: Work, until: float | None = None) -> None:
-        """Decides and answers, or puts the work among the waiting."""
-        refusal: Refused | None = None
+    def _decide(self, work: Work, until: float | None = None) -> Refused | None:
+        """None: granted; or the refusal; or PENDING, when the work has been put among the waiting."""
         with self.lock:
             if self.door.abandoned(work.request):
-                refusal = Refused(errno.EINTR, "interrupted")
+                return Refused(errno.EINTR, "interrupted")
+            try:
+                work.decide()
+            except Refused as refusal:
+                until = until or time.monotonic() + CLOSING_GRACE
+                if not self._may_pass(work, refusal) or time.monotonic() >= until:
+                    return refusal
+                self.waiting.append(Waiting(work, until))
+            except Exception:
+                log.exception("control failed")
+                return Refused(errno.EIO, "internal error")
             else:
-                try:
-                    work.decide()
-                except Refused as refused:
-                    until = until or time.monotonic() + CLOSING_GRACE
-                    if self._may_pass(work, refused) and time.monotonic() < until:
-                        self.waiting.append(Waiting(work, until))
-                        self.door.nudge_releases()
-                        return
-                    refusal = refused
-                except Exception:
-                    log.exception("control failed")
-                    refusal = Refused(errno.EIO, "internal error")
+                return None
+        self.door.nudge_releases()
+        return PENDING
+
+    def _conclude(self, work: Work, refusal: Refused | None) -> None:
+        """Tells the program."""
         try:
             work.finish(refusal is None)
         except Refused as unwritable:
             refusal = refusal or unwritable
-        self._answer(work.request, work.what, refusal)
+        wanted = self._answer(work.request, work.what, refusal)
+        if not wanted and refusal is None and work.port:
+            with self.lock:  # a REGISTER whose caller has been told EINTR
+                self.registry.release(work.request.open)
 
     def _may_pass(self, work: Work, refusal: Refused) -> bool:
         """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
@@ -168,21 +179,14 @@ class Control:
             return False
         return self.door.releases_queued > 0 or self.registry.may_be_freed(work.port)
 
-    def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
+    def _answer(self, request: Request, what: str, refusal: Refused | None) -> bool:
+        """False if the caller has got EINTR already."""
         if refusal is None:
-            if not self.door.reply(request, 0):
-                with self.lock:  # its caller has been told EINTR
-                    self.registry.release(request.open)
-            return
-        log.warning(
-            "refused: pid %d (%s): %s: %s (%s)",
-            request.pid,
-            command_of(request.pid),
-            what,
-            refusal.reason,
-            refusal.code,
-        )
-        self.door.reply(request, refusal.errno or errno.EIO)
+            return self.door.reply(request, 0)
+        if refusal.errno != errno.EINTR:
+            command = command_of(request.pid)
+            log.warning("refused: pid %d (%s): %s: %s (%s)", request.pid, command, what, refusal.reason, refusal.code)
+        return self.door.reply(request, refusal.errno or errno.EIO)
 
     # ---- what is asked
 

@@ -15,6 +15,7 @@ struct nic_queue {
     struct nm_watch *watch;
     struct nm_port *port;
     uint32_t index;
+    bool tx_blocked; /* the device took less than it was given */
 };
 
 struct nic {
@@ -83,7 +84,8 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
                 WRITE_ONCE(slot->flags, (uint16_t)(flags & ~(NS_BUF_CHANGED | NS_REPORT)));
             kring->hwcur = nm_kring_next(kring, kring->hwcur);
         }
-        if ((uint32_t)taken < count) break;
+        queue_of(kring)->tx_blocked = (uint32_t)taken < count;
+        if (queue_of(kring)->tx_blocked) break;
     }
     kring->hwtail = nm_kring_prev(kring, kring->hwcur);
     return error;
@@ -146,12 +148,13 @@ static int nic_sync(struct nm_kring *kring, uint32_t head) {
     return error;
 }
 
-/* Waking a reader whose ring is full, or a writer with nothing to write, would wake it for ever. */
+/* Waking a reader whose ring is full, or a writer the device does not hold up, would wake it for
+ * ever. */
 static void nic_arm(struct nm_kring *kring) {
     if (kring->host) return;
     if (kring->dir == NM_RX && rx_room(kring) >= slots_per_packet(kring->port))
         nm_watch_arm(queue_of(kring)->watch, EPOLLIN);
-    if (kring->dir == NM_TX && kring->hwcur != kring->rhead)
+    if (kring->dir == NM_TX && queue_of(kring)->tx_blocked)
         nm_watch_arm(queue_of(kring)->watch, EPOLLOUT);
 }
 
