@@ -364,6 +364,13 @@ static int acquire_rings(struct nm_port *port, struct nm_file *file, struct nm_r
     return 0;
 }
 
+/* How many host rings a port has is decided by the first file, and forgotten with the last. */
+static void settle_host_rings(struct nm_port *port) {
+    if (port->files) return;
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+        port->num_host[dir] = port->has_host;
+}
+
 static void let_go(struct nm_port *port, struct nm_file *file) {
     leave_rings(port, file);
     struct census census = take_census(port->region);
@@ -371,10 +378,9 @@ static void let_go(struct nm_port *port, struct nm_file *file) {
     if (file->nifp) give_back_extra(port, file, &census);
     nm_region_reclaim(port->region, census.owed, census.visible);
     if (file->nifp) nm_region_free(port->region, NM_POOL_IF, file->if_object);
-    if (--port->files == 0)
-        for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
-            port->num_host[dir] = port->has_host;
-    *file = (struct nm_file){.wake = file->wake};
+    port->files--;
+    settle_host_rings(port);
+    file->nifp = NULL;
 }
 
 static uint32_t host_rings(const struct nm_port *port, uint32_t wanted) {
@@ -399,7 +405,7 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     if (!error && !port->files) error = check_mtu(port, file, why);
     if (!error) error = check_exclusive(port, file, why);
     if (error) {
-        *file = (struct nm_file){.wake = file->wake};
+        settle_host_rings(port);
         return error;
     }
     port->files++;
@@ -438,5 +444,6 @@ void nm_file_unregister(struct nm_file *file) {
         link = &(*link)->next_file;
     *link = file->next_file;
     pthread_mutex_unlock(&port->lock);
+    nm_file_withdraw(file);
     let_go(port, file);
 }

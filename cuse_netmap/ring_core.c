@@ -87,12 +87,28 @@ static int sync_ring(struct nm_kring *kring, bool *ready) {
     return error;
 }
 
-/* The file's port, once it is registered. */
-static struct nm_port *bound_port(struct nm_file *file) { return load_acquire(&file->port); }
+static void leave(struct nm_file *file) {
+    __atomic_sub_fetch(&file->inside, 1, __ATOMIC_SEQ_CST);
+}
 
-int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
-    struct nm_port *port = bound_port(file);
-    if (!port) return -ENXIO;
+/* The file's port, which keeps its rings until leave(); NULL if the file is not registered. */
+static struct nm_port *enter(struct nm_file *file) {
+    if (!READ_ONCE(file->port)) return NULL;
+    __atomic_add_fetch(&file->inside, 1, __ATOMIC_SEQ_CST);
+    /* First counted, then looked at: whoever takes the port away in between waits for us. */
+    struct nm_port *port = __atomic_load_n(&file->port, __ATOMIC_SEQ_CST);
+    if (!port) leave(file);
+    return port;
+}
+
+void nm_file_withdraw(struct nm_file *file) {
+    __atomic_store_n(&file->port, NULL, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&file->inside, __ATOMIC_SEQ_CST))
+        sched_yield();
+    if (__atomic_exchange_n(&file->armed, 0, __ATOMIC_SEQ_CST)) file->wake(file);
+}
+
+static int sync_rings(struct nm_port *port, struct nm_file *file, enum nm_dir dir) {
     if (READ_ONCE(port->gone)) return -EIO;
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
         struct nm_kring *kring = &port->krings[dir][i];
@@ -102,6 +118,14 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
         unlock(kring);
     }
     return 0;
+}
+
+int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
+    struct nm_port *port = enter(file);
+    if (!port) return -ENXIO;
+    int error = sync_rings(port, file, dir);
+    leave(file);
+    return error;
 }
 
 /* A poll that skipped a busy ring could sleep through what the other thread is about to publish. */
@@ -125,9 +149,8 @@ static uint32_t poll_ring(struct nm_kring *kring, bool arm) {
     return revents;
 }
 
-uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
-    struct nm_port *port = bound_port(file);
-    if (!port || READ_ONCE(port->gone)) return POLLERR;
+static uint32_t poll_rings(struct nm_port *port, struct nm_file *file, uint32_t events, bool arm) {
+    if (READ_ONCE(port->gone)) return POLLERR;
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
     if (arm) {
         /* First asked for, then looked at: whoever publishes in between sees the wish. */
@@ -150,6 +173,14 @@ uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
     }
     if (READ_ONCE(port->gone)) revents |= POLLERR;
     return revents & (events | POLLERR);
+}
+
+uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
+    struct nm_port *port = enter(file);
+    if (!port) return POLLERR;
+    uint32_t revents = poll_rings(port, file, events, arm);
+    leave(file);
+    return revents;
 }
 
 void nm_kring_wake(struct nm_kring *kring) {
