@@ -87,9 +87,7 @@ static int sync_ring(struct nm_kring *kring, bool *ready) {
     return error;
 }
 
-static void leave(struct nm_file *file) {
-    __atomic_sub_fetch(&file->inside, 1, __ATOMIC_SEQ_CST);
-}
+static void leave(struct nm_file *file) { __atomic_sub_fetch(&file->inside, 1, __ATOMIC_SEQ_CST); }
 
 /* The file's port, which keeps its rings until leave(); NULL if the file is not registered. */
 static struct nm_port *enter(struct nm_file *file) {

@@ -117,6 +117,7 @@ struct nm_file {
     void (*wake)(struct nm_file *file);
 };
 
+/* ENOMEM: a netmap_if of that many rings does not fit its pool's objects. */
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
                    struct nm_port **out, struct nm_refusal *why);
 /* No file may be registered on it any more. */

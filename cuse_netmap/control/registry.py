@@ -11,10 +11,6 @@ from cuse_netmap.control.names import Kind
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, PortInfo, Register
 from cuse_netmap.errors import Refused
 
-# What netmap clamps a request for rings and slots to (ABI.md section 3.6, VALE and pipes).
-RINGS_MAX = 256
-SLOTS_MAX = 4096
-
 
 @dataclass
 class Wire:
@@ -109,8 +105,8 @@ class Registry:
     def _new_null_port(self, name: str, request: Register) -> Port:
         if request.mem_id == 0:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        rings = {"tx": min(request.tx_rings, RINGS_MAX), "rx": min(request.rx_rings, RINGS_MAX)}
-        slots = {"tx": min(request.tx_slots, SLOTS_MAX), "rx": min(request.rx_slots, SLOTS_MAX)}
+        rings = {"tx": request.tx_rings, "rx": request.rx_rings}
+        slots = {"tx": request.tx_slots, "rx": request.rx_slots}
         return null_port(self.region, f"null:{name}", rings, slots)
 
     def release(self, open_file: OpenFile) -> Holder | None:
