@@ -217,16 +217,16 @@ struct census {
     uint64_t owed;
 };
 
+static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
+    return index >= NETMAP_BUF_FIRST && index < buffers->total;
+}
+
 static void see(struct census *census, const struct nm_buffers *buffers, uint32_t index) {
-    if (index < buffers->total) census->visible[index / 64] |= 1ull << (index % 64);
+    if (usable_index(buffers, index)) census->visible[index / 64] |= 1ull << (index % 64);
 }
 
 static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
     return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
-}
-
-static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
-    return index >= NETMAP_BUF_FIRST && index < buffers->total;
 }
 
 static void count_port(struct census *census, const struct nm_port *port) {
