@@ -247,6 +247,9 @@ class Control:
         command = command_of(request.pid)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
+        if answer.extra_bufs < asked.extra_bufs:
+            what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"
+            log.warning("%s: pid %d (%s): %s", name, request.pid, command, what)
         return answer
 
     def _port_info(self, _request: Request, given: Transaction) -> None:
@@ -336,6 +339,6 @@ def _type_name(number: int) -> str:
 def command_of(pid: int) -> str:
     """The name of the program that a thread belongs to; "?" once it has gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="backslashreplace").rstrip("\n")
     except OSError:
         return "?"
