@@ -23,10 +23,11 @@ BAD_ADDRESS = 0x1000  # below what any program may map
 
 
 class Block:
-    """Bytes that stay where they are."""
+    """Bytes that stay where they are, as does what they point to."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *pointed_to: object) -> None:
         self.buffer = ctypes.create_string_buffer(data, len(data))
+        self.pointed_to = pointed_to
 
     @property
     def address(self) -> int:
@@ -61,7 +62,7 @@ def ioctl(fd: int, command: int, argument: Block | int = 0) -> int:
 def option(kind: int, following: "Block | int" = 0, *, size: int = 0, body: bytes = b"") -> Block:
     """An option and its body; `size` goes to nro_size."""
     address = following.address if isinstance(following, Block) else following
-    return Block(Option(address, kind, 0xDEAD, size).encode() + body)
+    return Block(Option(address, kind, 0xDEAD, size).encode() + body, following)
 
 
 def status(block: Block) -> int:
@@ -80,7 +81,7 @@ def header(
 ) -> Block:
     raw = name if isinstance(name, bytes) else name.encode()
     addresses = [part.address if isinstance(part, Block) else part for part in (options, body)]
-    return Block(Header(version, kind, reserved, raw.ljust(64, b"\0"), *addresses).encode())
+    return Block(Header(version, kind, reserved, raw.ljust(64, b"\0"), *addresses).encode(), options, body)
 
 
 def request(fd: int, kind: int, name: str | bytes, body: Record | bytes = b"") -> tuple[int, bytes]:
