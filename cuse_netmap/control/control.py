@@ -68,7 +68,7 @@ class Work:
     what: str
     decide: Callable[[], None]
     finish: Callable[[bool], None]
-    port: str = ""  # of a REGISTER: whose release may turn a refusal into a success
+    port: str | None = None  # of a REGISTER: whose release may turn a refusal into a success
 
 
 @dataclass
@@ -169,15 +169,18 @@ class Control:
         except Refused as unwritable:
             refusal = refusal or unwritable
         wanted = self._answer(work.request, work.what, refusal)
-        if not wanted and refusal is None and work.port:
+        if not wanted and refusal is None and work.port is not None:
             with self.lock:  # a REGISTER whose caller has been told EINTR
                 self.registry.release(work.request.open)
 
     def _may_pass(self, work: Work, refusal: Refused) -> bool:
         """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
-        if refusal.errno != errno.EBUSY or not work.port:
+        if work.port is None or refusal.errno not in (errno.EBUSY, errno.ENOMEM):
             return False
-        return self.door.releases_queued > 0 or self.registry.may_be_freed(work.port)
+        if self.door.releases_queued:
+            return True
+        # Any file gives memory back, only those of the port its rings.
+        return self.registry.perhaps_closing(work.port if refusal.errno == errno.EBUSY else None)
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> bool:
         """False if the caller has got EINTR already."""
@@ -219,7 +222,7 @@ class Control:
             given.write_back(succeeded=False)
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         handler = self._handlers().get(given.header.reqtype, self._unknown)
-        port = given.header.name if given.header.reqtype == RequestType.REGISTER else ""
+        port = given.header.name if given.header.reqtype == RequestType.REGISTER else None
         return Work(request, what, partial(handler, request, given), given.write_back, port)
 
     def _handlers(self) -> dict[int, Callable[[Request, Transaction], None]]:
@@ -284,7 +287,7 @@ class Control:
         def finish(_succeeded: bool) -> None:
             request.memory.write(request.argument, given.encode())
 
-        port = given.name if request.command == NIOCREGIF else ""
+        port = given.name if request.command == NIOCREGIF else None
         return Work(request, what, partial(decide, request, given), finish, port)
 
     def _legacy_info(self, _request: Request, given: Legacy) -> None:

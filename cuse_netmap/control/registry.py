@@ -119,10 +119,10 @@ class Registry:
             holder.port.close()
         return holder
 
-    def may_be_freed(self, name: str) -> bool:
-        """Whether somebody who holds the port is perhaps just closing it."""
-        wire = self.wires.get(name)
-        return wire is not None and any(holder.open.perhaps_closing for holder in self.holding(wire.port))
+    def perhaps_closing(self, name: str | None) -> bool:
+        """Whether somebody who holds the port of that name, or with None any, is perhaps just closing it."""
+        holders = (holder for holder in self.holders.values() if name in (None, holder.name))
+        return any(holder.open.perhaps_closing for holder in holders)
 
     # ---- information
 
