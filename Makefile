@@ -73,6 +73,13 @@ test-sanitize: build ## run the tests on a build with AddressSanitizer and Undef
 		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1)
 
+SEED := 1
+SEEDS := 20
+STEPS := 2000000
+.PHONY: fuzz
+fuzz: build ## fuzz the engine under the sanitizers (SEED=1 SEEDS=20 STEPS=2000000)
+	@$(AS_OWNER) $(VENV)/bin/python -m tests.support.fuzz $(SEED) $(SEEDS) $(STEPS)
+
 .PHONY: bench
 bench: build ## measure (ARGS go to bench/run.py)
 	@$(VENV)/bin/python bench/run.py $(ARGS)

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Drives the real engine (region, bind, ring_core, nic) with random requests, syncs and polls while
+ * random words are written all over what programs share: engine SEED STEPS. Nothing may go out of
+ * bounds, and when the last file is gone everything must have come back. */
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "events.h"
+#include "ports/ports.h"
+
+#define FILES 6
+#define INTERFACES 2
+#define LIFE 2000 /* steps between two moments at which nothing is registered */
+#define BUFFERS 2048
+
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition)) fail(__LINE__, #condition);                                              \
+    } while (0)
+
+static uint64_t state;
+static uint64_t seed, step, bound, sent;
+static struct nm_region *region;
+static struct nm_events *events;
+static struct nm_port *interfaces[INTERFACES];
+static struct nm_file files[FILES];
+static bool null_port[FILES];
+
+static void fail(int line, const char *what) {
+    fprintf(stderr, "seed %llu, step %llu: line %d: %s\n", (unsigned long long)seed,
+            (unsigned long long)step, line, what);
+    abort();
+}
+
+static uint32_t below(uint32_t limit) { /* xorshift64 */
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return (uint32_t)(state >> 16) % limit;
+}
+
+/* ---- a backend that takes and gives what it likes ------------------------------------------- */
+
+static void check_frame(const struct nm_frame *frame) {
+    struct nm_buffers buffers = nm_region_buffers(region);
+    CHECK(frame->data >= buffers.base);
+    CHECK((size_t)(frame->data - buffers.base) % buffers.size == 0);
+    CHECK((size_t)(frame->data - buffers.base) / buffers.size < buffers.total);
+    CHECK(frame->len <= buffers.size);
+}
+
+static int tx(void *queue, const struct nm_frame *frames, uint32_t count,
+              struct nm_ring_stats *stats) {
+    (void)queue;
+    uint32_t most = below(4) ? count : below(count + 1), whole = 0, chain = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        check_frame(&frames[i]);
+        CHECK(++chain <= NETMAP_MAX_FRAGS);
+        if (frames[i].more) continue;
+        chain = 0;
+        if (i < most) whole = i + 1;
+        stats->packets++;
+        sent++;
+    }
+    CHECK(chain == 0);
+    return (int)whole;
+}
+
+static int rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per_packet,
+              struct nm_ring_stats *stats) {
+    (void)queue;
+    uint32_t done = 0;
+    for (uint32_t i = 0; i < count; i++)
+        check_frame(&frames[i]);
+    while (count - done >= per_packet && below(8)) {
+        for (uint32_t parts = 1 + below(per_packet); parts; parts--, done++) {
+            frames[done].len = (uint16_t)below(frames[done].len + 1u);
+            frames[done].more = parts > 1;
+            memset(frames[done].data, (int)done, frames[done].len);
+        }
+        stats->packets++;
+    }
+    return (int)done;
+}
+
+static int event_fd(void *queue) { return *(int *)queue; }
+
+static void flush(void *queue, struct nm_ring_stats *stats) { (void)queue, (void)stats; }
+
+static void close_queue(void *queue) {
+    close(*(int *)queue);
+    free(queue);
+}
+
+static const struct nm_backend_ops backend = {
+    .name = "fuzz", .tx = tx, .rx = rx, .event_fd = event_fd, .flush = flush, .close = close_queue};
+
+static struct nm_port *interface(uint32_t queues, uint32_t slots) {
+    void *vector[4];
+    for (uint32_t i = 0; i < queues; i++) {
+        int *fd = malloc(sizeof(*fd));
+        CHECK(fd);
+        *fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        vector[i] = fd;
+    }
+    struct nm_port *port;
+    CHECK(!nm_nic_create(region, events, "fuzz", &backend, vector, queues, slots, &port, NULL));
+    return port;
+}
+
+/* ---- what programs do ----------------------------------------------------------------------- */
+
+static void wake(struct nm_file *file) { CHECK(file >= files && file < files + FILES); }
+
+static void do_register(uint32_t number) {
+    struct nmreq_register request = {
+        .nr_mode = below(8) ? below(9) : below(0xffffffff),
+        .nr_ringid = (uint16_t)(below(4) ? below(5) : below(0x10000)),
+        .nr_host_tx_rings = (uint16_t)(below(4) ? below(4) : below(0x10000)),
+        .nr_host_rx_rings = (uint16_t)below(20),
+        .nr_extra_bufs = below(8) ? below(40) : below(0xffffffff),
+        .nr_flags = (below(4) ? 0 : NR_EXCLUSIVE) | (below(4) ? 0 : NR_RX_RINGS_ONLY) |
+                    (below(4) ? 0 : NR_TX_RINGS_ONLY) | (below(2) ? 0 : NR_NO_TX_POLL),
+    };
+    struct nm_refusal why;
+    struct nm_port *port = interfaces[below(INTERFACES)];
+    bool null = request.nr_mode == NR_REG_NULL && !files[number].port;
+    if (null) {
+        uint32_t rings[NM_DIRS] = {below(8) ? below(4) : below(0x10000), below(4)};
+        uint32_t slots[NM_DIRS] = {below(8) ? below(64) : below(0xffffffff), below(64)};
+        if (nm_null_create(region, "null", rings, slots, &port, &why)) return;
+    } else {
+        nm_port_set_mtu(port, below(300));
+    }
+    int error = nm_file_register(&files[number], port, &request, &why);
+    if (null && error) nm_port_destroy(port);
+    if (!error) null_port[number] = null;
+}
+
+static void do_unregister(uint32_t number) {
+    struct nm_port *port = files[number].port;
+    nm_file_unregister(&files[number]);
+    if (port && null_port[number]) nm_port_destroy(port);
+    null_port[number] = false;
+}
+
+static uint32_t odd(void) {
+    switch (below(4)) {
+    case 0:
+        return below(0xffffffff);
+    case 1:
+        return below(2) ? 0xffffffff : 1u << 31;
+    case 2:
+        return below(64);
+    default:
+        return below(BUFFERS + 2);
+    }
+}
+
+/* Any word of the first two pools, or the first of a buffer, which links lists. */
+static void scribble_anywhere(void) {
+    enum nm_pool pool = below(3);
+    struct nm_pool_geometry g = nm_region_pool(region, pool);
+    char *object = nm_region_object(region, pool, below(g.objtotal));
+    if (pool != NM_POOL_BUF) object += 4 * below(g.objsize / 4);
+    *(uint32_t *)(void *)object = odd();
+}
+
+/* Some ring of a file; NULL if it has none in the direction that chance wanted. */
+static struct nm_kring *some_ring(struct nm_file *file) {
+    enum nm_dir dir = below(2);
+    if (!file->port || file->first[dir] == file->last[dir]) return NULL;
+    return &file->port->krings[dir][file->first[dir] + below(file->last[dir] - file->first[dir])];
+}
+
+/* An index of a file's ring becomes wrong, often just so. */
+static void spoil(struct nm_file *file) {
+    struct nm_kring *kring = some_ring(file);
+    if (!kring) return;
+    uint32_t *indices[] = {&kring->ring->head, &kring->ring->cur, &kring->ring->tail};
+    uint32_t value = below(2) ? kring->num_slots - 1 + below(3) : odd();
+    *indices[below(3)] = value;
+    if (below(2)) *indices[below(3)] = value;
+}
+
+/* What a program writes to its own rings, mostly right. */
+static void play(struct nm_file *file) {
+    struct nm_kring *kring = some_ring(file);
+    if (!kring) return;
+    struct netmap_ring *ring = kring->ring;
+    uint32_t room = nm_kring_distance(kring, kring->rhead, kring->hwtail);
+    uint32_t head = (kring->rhead + below(room + 1)) % kring->num_slots;
+    ring->head = head;
+    ring->cur = below(4) ? head : kring->hwtail;
+    bool chained = !below(3);
+    for (uint32_t i = below(2 * kring->num_slots); i > 0; i--) {
+        struct netmap_slot *slot = &ring->slot[below(kring->num_slots)];
+        slot->len = (uint16_t)below(200);
+        if (!below(64)) slot->buf_idx = below(2) ? BUFFERS + below(2) : odd();
+        slot->flags = chained ? NS_MOREFRAG | NS_BUF_CHANGED : 0;
+    }
+}
+
+/* Two slots of any rings, or a slot and a list, change buffers; sometimes only by half. */
+static void swap(void) {
+    struct netmap_slot *slots[2];
+    for (int i = 0; i < 2; i++) {
+        const struct nm_kring *kring = some_ring(&files[below(FILES)]);
+        if (!kring) return;
+        slots[i] = &kring->ring->slot[below(kring->num_slots)];
+    }
+    uint32_t held = slots[0]->buf_idx;
+    slots[0]->buf_idx = slots[1]->buf_idx;
+    if (below(8)) slots[1]->buf_idx = held;
+}
+
+/* ---- what must hold ------------------------------------------------------------------------- */
+
+static void check_rings(const struct nm_port *port) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS && !port->files; dir++)
+        CHECK(port->num_host[dir] == port->has_host);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = 0; i < nm_port_total_rings(port, dir); i++) {
+            const struct nm_kring *kring = &port->krings[dir][i];
+            CHECK(kring->exclusive <= kring->users);
+            CHECK(!kring->users == !kring->ring);
+            CHECK(!kring->busy);
+            if (!kring->ring) continue;
+            bound++;
+            CHECK(kring->hwcur < kring->num_slots && kring->hwtail < kring->num_slots &&
+                  kring->rhead < kring->num_slots);
+        }
+    }
+}
+
+static void check_all(void) {
+    for (int i = 0; i < INTERFACES; i++)
+        check_rings(interfaces[i]);
+    for (int i = 0; i < FILES; i++)
+        if (files[i].port) check_rings(files[i].port);
+}
+
+static void check_nothing_held(void) {
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        CHECK(nm_region_pool(region, pool).used == 0);
+}
+
+static void one_step(void) {
+    uint32_t number = below(FILES);
+    struct nm_file *file = &files[number];
+    switch (below(16)) {
+    case 0:
+        do_register(number);
+        break;
+    case 1:
+        if (!below(4)) do_unregister(number);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        play(file);
+        break;
+    case 5:
+    case 6:
+        for (uint32_t i = below(100); i > 0; i--)
+            scribble_anywhere();
+        break;
+    case 7:
+        swap();
+        break;
+    case 8:
+        spoil(file);
+        if (file->port && file->nifp && below(2)) file->nifp->ni_bufs_head = odd();
+        break;
+    case 9:
+    case 10:
+    case 11:
+        nm_file_poll(file, below(0x10000), below(2));
+        break;
+    default:
+        nm_file_sync(file, below(2));
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) return 2;
+    seed = strtoull(argv[1], NULL, 0);
+    state = seed * 0x9e3779b97f4a7c15u + 1;
+    uint64_t steps = strtoull(argv[2], NULL, 0);
+    const struct nm_pool_request pools[NM_POOLS] = {[NM_POOL_IF] = {1024, 5},
+                                                    [NM_POOL_RING] = {256 + 16 * 130, 30},
+                                                    [NM_POOL_BUF] = {128, BUFFERS}};
+    CHECK(!nm_region_create(pools, &region, NULL));
+    CHECK(!nm_events_create(&events));
+    interfaces[0] = interface(1, 130);
+    interfaces[1] = interface(3, 64);
+    for (int i = 0; i < FILES; i++)
+        files[i].wake = wake;
+    for (step = 1; step <= steps; step++) {
+        one_step();
+        check_all();
+        if (step % LIFE && step != steps) continue;
+        for (uint32_t i = 0; i < FILES; i++)
+            do_unregister(i);
+        check_nothing_held();
+    }
+    for (int i = 0; i < INTERFACES; i++)
+        nm_port_destroy(interfaces[i]);
+    nm_events_destroy(events);
+    nm_region_destroy(region);
+    printf("seed %llu: %.1f rings bound on average, %llu frames sent\n", (unsigned long long)seed,
+           (double)bound / (double)steps, (unsigned long long)sent);
+    return 0;
+}
