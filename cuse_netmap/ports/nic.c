@@ -69,6 +69,7 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
     struct nm_frame frames[BATCH];
     if (kring->host) return send_host(kring, head);
     int error = 0;
+    queue_of(kring)->tx_blocked = false;
     while (kring->hwcur != head) {
         uint32_t count = gather(kring, kring->hwcur, head, frames);
         if (!count) break; /* the rest of a packet is still to come */
