@@ -5,8 +5,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cuse_netmap._engine import ffi, lib
 from cuse_netmap.errors import Refused
@@ -240,101 +239,113 @@ class OpenFile:
         lib.nm_open_destroy(self.pointer)
 
 
-class ClientMemory:
-    """The memory of the thread whose system call is being answered. Refused EFAULT for all that cannot be moved."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def read(self, address: int, size: int) -> bytes:
-        buffer = ffi.new("char[]", size)
-        self._check(lib.nm_client_read(self.pid, address, buffer, size), "read", address, size)
-        return bytes(ffi.buffer(buffer, size))
-
-    def write(self, address: int, data: bytes) -> None:
-        self._check(lib.nm_client_write(self.pid, address, data, len(data)), "write", address, len(data))
-
-    def _check(self, result: int, verb: str, address: int, size: int) -> None:
-        if result == -errno.EPERM:
-            reason = "the kernel forbids reading the program's memory: see `cuse-netmap doctor`, ptrace scope"
-        elif result == -errno.ESRCH:
-            reason = "the program is in a PID namespace that the daemon does not see"
-        else:
-            reason = f"cannot {verb} {size} bytes at {address:#x}"
-        if result < 0:
-            raise Refused(errno.EFAULT, reason)
-
-
 class Request:
-    """An ioctl that waits for an answer."""
+    """An ioctl that waits for an answer, and the memory of its caller.
 
-    def __init__(self, pointer: Any) -> None:
+    Reading and writing are Refused with EFAULT for all that cannot be moved, EINTR once the caller has gone.
+    """
+
+    def __init__(self, inbox: Any, pointer: Any) -> None:
+        self.inbox = inbox
         self.pointer = pointer
         self.open = OpenFile(pointer.open)
         self.argument = int(pointer.argument)
         self.command = int(pointer.command)
         self.pid = int(pointer.pid)
         self.uid = int(pointer.uid)
-        self.memory = ClientMemory(self.pid)
 
+    def read(self, address: int, size: int) -> bytes:
+        buffer = ffi.new("char[]", size)
+        result = lib.nm_request_read(self.inbox, self.pointer, address, buffer, size)
+        self._check(result, f"cannot read {size} bytes at {address:#x}")
+        return bytes(ffi.buffer(buffer, size))
 
-class Door:
-    """The FUSE door over the regular file `path` (door.h). Refused EOPNOTSUPP: this kernel cannot."""
+    def write(self, address: int, data: bytes) -> None:
+        result = lib.nm_request_write(self.inbox, self.pointer, address, data, len(data))
+        self._check(result, f"cannot write {len(data)} bytes at {address:#x}")
 
-    def __init__(self, region: Region, path: str, mode: int, uid: int, gid: int, transport: str) -> None:
-        config = ffi.new("struct nm_door_config *")
-        encoded = ffi.new("char[]", os.fsencode(path))
-        config.path, config.mode, config.uid, config.gid = encoded, mode, uid, gid
-        config.transport = TRANSPORTS[transport]
-        out, why = ffi.new("struct nm_door **"), _Why()
-        why.check(lib.nm_fuse_door_open(config, region.pointer, out, why.pointer))
-        self.pointer = out[0]
+    @staticmethod
+    def _check(result: int, reason: str) -> None:
+        if result == -errno.EINTR:
+            raise Refused(errno.EINTR, "interrupted")
+        if result == -errno.EPERM:
+            reason = "the kernel forbids reading the program's memory: see `cuse-netmap doctor`"
+        elif result == -errno.ESRCH:
+            reason = "the program is in a PID namespace that the daemon does not see"
+        if result < 0:
+            raise Refused(errno.EFAULT, reason)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
+    def reply(self, error: int) -> bool:
+        """Answers with 0 or an errno, once; False if the caller was interrupted and has got EINTR instead."""
+        return bool(lib.nm_inbox_reply(self.inbox, self.pointer, -error))
 
     @property
-    def transport(self) -> str:
-        """The one in use: "uring" or "classic"."""
-        return str(ffi.string(lib.nm_door_transport(self.pointer)).decode())
+    def abandoned(self) -> bool:
+        """Whether the caller has gone."""
+        return bool(lib.nm_inbox_abandoned(self.inbox, self.pointer))
+
+
+class Inbox:
+    """Where control takes its work from, whatever door it came by (inbox.h)."""
+
+    def __init__(self) -> None:
+        out = ffi.new("struct nm_inbox **")
+        _Why().check(lib.nm_inbox_create(out), "starting the inbox")
+        self.pointer = out[0]
 
     def next(self) -> Request | None:
-        """The next request, waiting for it; None once the door is shut."""
+        """The next request, waiting for it; None once the inbox is shut."""
         out = ffi.new("struct nm_request **")
-        result = lib.nm_door_next(self.pointer, -1, out)
-        return Request(out[0]) if result > 0 else None
-
-    def reply(self, request: Request, error: int) -> bool:
-        """Answers with 0 or an errno; False if the caller was interrupted and has got EINTR instead."""
-        return bool(lib.nm_door_reply(self.pointer, request.pointer, -error))
-
-    def abandoned(self, request: Request) -> bool:
-        return bool(lib.nm_door_abandoned(self.pointer, request.pointer))
+        result = lib.nm_inbox_next(self.pointer, -1, out)
+        return Request(self.pointer, out[0]) if result > 0 else None
 
     def next_release(self, timeout: float | None) -> OpenFile | None:
-        """The next released file; None after `timeout` seconds. Raises EOFError once the door is shut."""
+        """The next released file; None after `timeout` seconds. Raises EOFError once the inbox is shut."""
         out = ffi.new("struct nm_open **")
         milliseconds = -1 if timeout is None else max(0, int(timeout * 1000) + 1)
-        result = lib.nm_door_next_release(self.pointer, milliseconds, out)
+        result = lib.nm_inbox_next_release(self.pointer, milliseconds, out)
         if result < 0:
             raise EOFError
         return OpenFile(out[0]) if result else None
 
     def nudge_releases(self) -> None:
         """`next_release` returns None now, to be called again with another timeout."""
-        lib.nm_door_nudge_releases(self.pointer)
+        lib.nm_inbox_nudge_releases(self.pointer)
 
     @property
     def releases_queued(self) -> int:
-        return int(lib.nm_door_releases_queued(self.pointer))
+        return int(lib.nm_inbox_releases_queued(self.pointer))
+
+    def shut(self) -> None:
+        """`next` and `next_release` return."""
+        lib.nm_inbox_shut(self.pointer)
+
+    def destroy(self) -> None:
+        """Only when no thread is inside any more."""
+        lib.nm_inbox_destroy(self.pointer)
+
+
+class Door:
+    """The FUSE door over the regular file `path` (door.h). Refused EOPNOTSUPP: this kernel cannot."""
+
+    def __init__(self, region: Region, inbox: Inbox, path: str, *, mode: int, gid: int, transport: str) -> None:
+        config = ffi.new("struct nm_door_config *")
+        encoded = ffi.new("char[]", os.fsencode(path))
+        config.path, config.mode, config.uid, config.gid = encoded, mode, 0, gid
+        config.transport = TRANSPORTS[transport]
+        out, why = ffi.new("struct nm_door **"), _Why()
+        why.check(lib.nm_fuse_door_open(config, region.pointer, inbox.pointer, out, why.pointer))
+        self.pointer = out[0]
+
+    @property
+    def transport(self) -> str:
+        """The one in use: "uring" or "classic"."""
+        return str(ffi.string(lib.nm_door_transport(self.pointer)).decode())
 
     def stop(self) -> None:
-        """Unmounts and ends every request; `next` and `next_release` return."""
+        """Unmounts and ends every system call on the device."""
         lib.nm_door_stop(self.pointer)
 
     def destroy(self) -> None:
-        """Only when no thread is inside the door any more."""
+        """Only when the inbox has no takers any more."""
         lib.nm_door_destroy(self.pointer)

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from cuse_netmap import config, device
 from cuse_netmap import log as logs
-from cuse_netmap._core import Events, Region
+from cuse_netmap._core import Events, Inbox, Region
 from cuse_netmap.backends import BACKENDS, Interface
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
@@ -63,10 +63,12 @@ class Daemon:
             for port in self.config.ports.values():
                 self._open_port(port)
             stack.enter_context(device.placeholder(self.path))
-            door = device.open_door(self.path, self.config.device, self.region)
+            inbox = Inbox()
+            door = device.open_door(self.path, self.config.device, self.region, inbox)
             stack.callback(door.stop)
+            stack.callback(inbox.shut)
             self.transport = door.transport
-            control = Control(door, self.registry, on_end=waker.end)
+            control = Control(inbox, self.registry, on_end=waker.end)
             self.control = control
             control.start()
             device.prove(self.path)
@@ -74,6 +76,7 @@ class Daemon:
             ended = self._wait(waker)
         if control.join(STOP_SECONDS):
             self.registry.close()
+            inbox.destroy()
             door.destroy()
             self.events.close()
             self.region.close()

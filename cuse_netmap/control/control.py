@@ -2,7 +2,7 @@
 """Decides what every ioctl but sync gets: one decision at a time, the program's memory read and written outside it.
 
 A program can keep us waiting in its own memory (a page that is never faulted in), so requests are carried by several
-threads; the door sees to it that no user holds them all. Releases have a thread of their own.
+threads; the inbox sees to it that no user holds them all. Releases have a thread of their own.
 """
 
 import errno
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cuse_netmap._core import Door, Request
+from cuse_netmap._core import Inbox, Request
 from cuse_netmap.control import legacy, transaction
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
@@ -80,12 +80,12 @@ class Waiting:
 
 
 class Control:
-    """The threads between a door and a registry."""
+    """The threads between an inbox and a registry."""
 
-    def __init__(self, door: Door, registry: Registry, on_end: Callable[[], None]) -> None:
-        self.door = door
+    def __init__(self, inbox: Inbox, registry: Registry, on_end: Callable[[], None]) -> None:
+        self.inbox = inbox
         self.registry = registry
-        self.on_end = on_end  # called once the door is shut, by whomever
+        self.on_end = on_end  # called once the inbox is shut, by whomever
         self.lock = threading.Lock()
         self.waiting: list[Waiting] = []
         self.threads = [threading.Thread(target=self._serve, name=f"control-{i}", daemon=True) for i in range(TAKERS)]
@@ -105,14 +105,14 @@ class Control:
     # ---- threads
 
     def _serve(self) -> None:
-        while (request := self.door.next()) is not None:
+        while (request := self.inbox.next()) is not None:
             try:
                 work = self._understand(request)
             except Refused as refusal:
                 self._answer(request, IOCTL_NAMES.get(request.command, hex(request.command)), refusal)
             except Exception:
                 log.exception("control failed")
-                self.door.reply(request, errno.EIO)
+                request.reply(errno.EIO)
             else:
                 if (verdict := self._decide(work)) is not PENDING:
                     self._conclude(work, verdict)
@@ -120,7 +120,7 @@ class Control:
     def _serve_releases(self) -> None:
         try:
             while True:
-                released = self.door.next_release(self._patience())
+                released = self.inbox.next_release(self._patience())
                 with self.lock:
                     if released is not None:
                         holder = self.registry.release(released)
@@ -145,7 +145,7 @@ class Control:
     def _decide(self, work: Work, until: float | None = None) -> Refused | None:
         """None: granted; or the refusal; or PENDING, when the work has been put among the waiting."""
         with self.lock:
-            if self.door.abandoned(work.request):
+            if work.request.abandoned:
                 return Refused(errno.EINTR, "interrupted")
             try:
                 work.decide()
@@ -159,7 +159,7 @@ class Control:
                 return Refused(errno.EIO, "internal error")
             else:
                 return None
-        self.door.nudge_releases()
+        self.inbox.nudge_releases()
         return PENDING
 
     def _conclude(self, work: Work, refusal: Refused | None) -> None:
@@ -177,16 +177,16 @@ class Control:
         """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
         if refusal.errno != errno.EBUSY or not work.port:
             return False
-        return self.door.releases_queued > 0 or self.registry.may_be_freed(work.port)
+        return self.inbox.releases_queued > 0 or self.registry.may_be_freed(work.port)
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> bool:
         """False if the caller has got EINTR already."""
         if refusal is None:
-            return self.door.reply(request, 0)
+            return request.reply(0)
         if refusal.errno != errno.EINTR:
             command = command_of(request.pid)
             log.warning("refused: pid %d (%s): %s: %s (%s)", request.pid, command, what, refusal.reason, refusal.code)
-        return self.door.reply(request, refusal.errno or errno.EIO)
+        return request.reply(refusal.errno or errno.EIO)
 
     # ---- what is asked
 
@@ -209,7 +209,7 @@ class Control:
     def _ctrl(self, request: Request) -> Work:
         if not request.argument:
             raise Refused(errno.EINVAL, "the argument is NULL")
-        given = transaction.begin(request.memory, request.argument)
+        given = transaction.begin(request, request.argument)
         type_name = _type_name(given.header.reqtype)
         what = f"NIOCCTRL {type_name} {given.header.name!r}"
         try:
@@ -274,12 +274,12 @@ class Control:
     # ---- the legacy requests
 
     def _legacy(self, request: Request, name: str) -> Work:
-        given = Legacy.decode(request.memory.read(request.argument, Legacy.size()))
+        given = Legacy.decode(request.read(request.argument, Legacy.size()))
         what = f"{name} {given.name!r}"
         decide = self._legacy_register if request.command == NIOCREGIF else self._legacy_info
 
         def finish(_succeeded: bool) -> None:
-            request.memory.write(request.argument, given.encode())
+            request.write(request.argument, given.encode())
 
         port = given.name if request.command == NIOCREGIF else ""
         return Work(request, what, partial(decide, request, given), finish, port)

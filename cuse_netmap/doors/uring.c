@@ -12,6 +12,7 @@
 
 #include "barrier.h"
 #include "doors/door_internal.h"
+#include "doors/inbox.h"
 
 #define DEPTH 8          /* entries of a queue that are ready for requests */
 #define ENTRIES_MAX 1024 /* of a queue, with those that wait for control */
@@ -204,7 +205,7 @@ static void *run(void *arg) {
         if (error < 0 && error != -EINTR) break;
         alive = reap(queue);
     }
-    nm_requests_shut(queue->door);
+    nm_inbox_shut(queue->door->inbox);
     return NULL;
 }
 
