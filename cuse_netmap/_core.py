@@ -29,6 +29,10 @@ DROPS = {
 BACKENDS = {"tap": lib.nm_tap_backend(), "null": lib.nm_null_backend()}
 
 
+def _text(pointer: Any) -> str:
+    return str(ffi.string(pointer).decode(errors="replace"))
+
+
 class _Why:
     """Room for C's reason, and the check that turns a negative result into a `Refused`."""
 
@@ -37,8 +41,7 @@ class _Why:
 
     def check(self, result: int, doing: str = "") -> int:
         if result < 0:
-            text = ffi.string(self.pointer.text).decode(errors="replace")
-            raise Refused(-result, text or doing or os.strerror(-result))
+            raise Refused(-result, _text(self.pointer.text) or doing or os.strerror(-result))
         return result
 
 
@@ -224,6 +227,10 @@ class OpenFile:
         why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
         return bytes(ffi.buffer(body))
 
+    def activate(self) -> None:
+        """From now on its syncs and polls reach the rings that `register` bound, if it did."""
+        lib.nm_file_activate(self.file)
+
     def unregister(self) -> None:
         lib.nm_file_unregister(self.file)
 
@@ -275,14 +282,27 @@ class Request:
         if result < 0:
             raise Refused(errno.EFAULT, reason)
 
-    def reply(self, error: int) -> bool:
-        """Answers with 0 or an errno, once; False if the caller was interrupted and has got EINTR instead."""
-        return bool(lib.nm_inbox_reply(self.inbox, self.pointer, -error))
-
     @property
     def abandoned(self) -> bool:
-        """Whether the caller has gone."""
+        """Whether the caller was interrupted and has got EINTR."""
         return bool(lib.nm_inbox_abandoned(self.inbox, self.pointer))
+
+    def commit(self) -> bool:
+        """The caller waits for the answer, which must follow at once; False if it is abandoned."""
+        return bool(lib.nm_inbox_commit(self.inbox, self.pointer))
+
+    def reply(self, error: int) -> None:
+        """Answers with 0 or an errno, and ends the request."""
+        lib.nm_inbox_reply(self.inbox, self.pointer, -error)
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """An ioctl that was refused with EBUSY before control saw it: its thread, command and the reason."""
+
+    pid: int
+    command: int
+    reason: str
 
 
 class Inbox:
@@ -293,24 +313,18 @@ class Inbox:
         _Why().check(lib.nm_inbox_create(out), "starting the inbox")
         self.pointer = out[0]
 
-    def next(self) -> Request | None:
-        """The next request, waiting for it; None once the inbox is shut."""
-        out = ffi.new("struct nm_request **")
-        result = lib.nm_inbox_next(self.pointer, -1, out)
-        return Request(self.pointer, out[0]) if result > 0 else None
-
-    def next_release(self, timeout: float | None) -> OpenFile | None:
-        """The next released file; None after `timeout` seconds. Raises EOFError once the inbox is shut."""
-        out = ffi.new("struct nm_open **")
-        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000) + 1)
-        result = lib.nm_inbox_next_release(self.pointer, milliseconds, out)
+    def next(self) -> Request | TurnedAway | None:
+        """The next request, or news of one that did not get in, waiting for it; None once the inbox is shut."""
+        out, away = ffi.new("struct nm_request **"), ffi.new("struct nm_turned_away *")
+        result = lib.nm_inbox_next(self.pointer, out, away)
         if result < 0:
-            raise EOFError
-        return OpenFile(out[0]) if result else None
+            return None
+        return Request(self.pointer, out[0]) if result else TurnedAway(away.pid, away.command, _text(away.reason))
 
-    def nudge_releases(self) -> None:
-        """`next_release` returns None now, to be called again with another timeout."""
-        lib.nm_inbox_nudge_releases(self.pointer)
+    def next_release(self) -> OpenFile | None:
+        """The next released file, waiting for it; None once the inbox is shut."""
+        out = ffi.new("struct nm_open **")
+        return OpenFile(out[0]) if lib.nm_inbox_next_release(self.pointer, out) > 0 else None
 
     @property
     def releases_queued(self) -> int:
@@ -340,7 +354,7 @@ class Door:
     @property
     def transport(self) -> str:
         """The one in use: "uring" or "classic"."""
-        return str(ffi.string(lib.nm_door_transport(self.pointer)).decode())
+        return _text(lib.nm_door_transport(self.pointer))
 
     def stop(self) -> None:
         """Unmounts and ends every system call on the device."""

@@ -7,20 +7,24 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "barrier.h"
 #include "client_memory.h"
 #include "doors/door_internal.h"
 
 #define INTERRUPT_GRACE_NS                                                                         \
     50000000ull /* an interrupted caller is let go after this, decided or not */
 #define PARKED_PER_FILE 4
-#define TAKEN_MAX 16      /* what control can have in hand */
-#define TAKEN_PER_USER 12 /* one user's slow memory stops nobody else */
-#define EARLY_MAX 64      /* interrupts remembered that came before their requests */
+#define PARKED_PER_USER 256
+#define TURNED_AWAY_MAX 32 /* remembered for the log, which takes no more at once either */
+#define TAKEN_MAX 16       /* what control can have in hand */
+#define TAKEN_PER_USER 12  /* one user's slow memory stops nobody else */
+#define EARLY_MAX 64       /* interrupts remembered that came before their requests */
 
 struct parked {
     struct nm_request request; /* first: what control sees */
     struct nm_ticket ticket;
     bool taken;        /* control has it, and will reply */
+    bool committed;    /* control replies at once: too late for an interrupt */
     bool answered;     /* its caller was interrupted and has its answer already */
     uint64_t deadline; /* ns, CLOCK_MONOTONIC, by which it must be answered; 0: none */
     struct parked *next, *prev;
@@ -30,9 +34,12 @@ struct nm_inbox {
     pthread_mutex_t lock;
     pthread_cond_t new_request, new_release, new_deadline;
     pthread_t reaper;
-    bool stopping, nudged;
+    bool stopping;
     struct parked *first, *last;     /* every parked request, oldest first */
     struct parked *taken[TAKEN_MAX]; /* those that control has; NULL for a free place */
+    uint32_t num_parked;
+    struct nm_turned_away turned_away[TURNED_AWAY_MAX];
+    uint32_t num_turned_away;
     struct nm_open *first_release, *last_release;
     uint32_t releases_queued;
     struct {
@@ -63,6 +70,7 @@ static void append(struct nm_inbox *inbox, struct parked *parked) {
     else
         inbox->first = parked;
     inbox->last = parked;
+    inbox->num_parked++;
     parked->request.open->parked++;
 }
 
@@ -75,6 +83,7 @@ static void forget(struct nm_inbox *inbox, struct parked *parked) {
         parked->next->prev = parked->prev;
     else
         inbox->last = parked->prev;
+    inbox->num_parked--;
     parked->request.open->parked--;
     free(parked);
 }
@@ -86,6 +95,25 @@ static bool interrupted_early(struct nm_inbox *inbox, const struct nm_door *door
         return true;
     }
     return false;
+}
+
+/* Why one more request may not wait; NULL if it may. */
+static const char *full(const struct nm_inbox *inbox, const struct nm_request *request) {
+    uint32_t of_user = 0;
+    if (request->open->parked >= PARKED_PER_FILE)
+        return "too many requests of this descriptor wait already";
+    if (inbox->num_parked >= NM_PARKED_MOST) return "too many requests wait already";
+    for (const struct parked *p = inbox->first; p; p = p->next)
+        of_user += p->request.uid == request->uid;
+    return of_user >= PARKED_PER_USER ? "too many requests of this user wait already" : NULL;
+}
+
+static void turn_away(struct nm_inbox *inbox, const struct nm_request *request,
+                      const char *reason) {
+    if (inbox->num_turned_away == TURNED_AWAY_MAX) return;
+    inbox->turned_away[inbox->num_turned_away++] =
+        (struct nm_turned_away){.pid = request->pid, .command = request->command, .reason = reason};
+    pthread_cond_signal(&inbox->new_request);
 }
 
 int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open) {
@@ -103,9 +131,11 @@ int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_
         (struct nm_ticket){.unique = in->header->unique, .queue = in->queue, .entry = in->entry};
     int result = NM_PARKED;
     pthread_mutex_lock(&inbox->lock);
+    const char *reason = full(inbox, &parked->request);
     if (inbox->stopping) {
         result = -ENODEV;
-    } else if (open->parked >= PARKED_PER_FILE) {
+    } else if (reason) {
+        turn_away(inbox, &parked->request, reason);
         result = -EBUSY;
     } else {
         append(inbox, parked);
@@ -148,31 +178,49 @@ static struct parked *take(struct nm_inbox *inbox) {
     return NULL;
 }
 
-/* Waits on a condition until `deadline` (ns; UINT64_MAX: none); false when that has passed. */
-static bool wait_until(struct nm_inbox *inbox, pthread_cond_t *condition, uint64_t deadline) {
-    if (deadline == UINT64_MAX) return pthread_cond_wait(condition, &inbox->lock) == 0;
-    struct timespec at = at_ns(deadline);
-    return pthread_cond_timedwait(condition, &inbox->lock, &at) != ETIMEDOUT;
-}
-
-static uint64_t deadline_in(int timeout_ms) {
-    return timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
-}
-
-int nm_inbox_next(struct nm_inbox *inbox, int timeout_ms, struct nm_request **out) {
-    uint64_t deadline = deadline_in(timeout_ms);
+int nm_inbox_next(struct nm_inbox *inbox, struct nm_request **out,
+                  struct nm_turned_away *turned_away) {
     struct parked *parked = NULL;
-    bool in_time = true;
     pthread_mutex_lock(&inbox->lock);
-    while (!inbox->stopping && !(parked = take(inbox)) && in_time)
-        in_time = wait_until(inbox, &inbox->new_request, deadline);
-    int result = parked ? 1 : inbox->stopping ? -ESHUTDOWN : 0;
+    while (!inbox->stopping && !inbox->num_turned_away && !(parked = take(inbox)))
+        pthread_cond_wait(&inbox->new_request, &inbox->lock);
+    int result = inbox->stopping ? -ESHUTDOWN : parked ? 1 : 0;
+    if (result == 0) *turned_away = inbox->turned_away[--inbox->num_turned_away];
     pthread_mutex_unlock(&inbox->lock);
     if (parked) *out = &parked->request;
     return result;
 }
 
-bool nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int error) {
+bool nm_inbox_abandoned(struct nm_inbox *inbox, struct nm_request *request) {
+    pthread_mutex_lock(&inbox->lock);
+    bool abandoned = ((struct parked *)request)->answered || inbox->stopping;
+    pthread_mutex_unlock(&inbox->lock);
+    return abandoned;
+}
+
+/* The thread id of a caller that has its answer may be another program's by now. While the answer
+ * is due the kernel keeps the caller, even a killed one. */
+int nm_request_read(struct nm_inbox *inbox, struct nm_request *request, uint64_t address,
+                    void *buffer, size_t size) {
+    if (nm_inbox_abandoned(inbox, request)) return -EINTR;
+    return nm_client_read(request->pid, address, buffer, size);
+}
+
+int nm_request_write(struct nm_inbox *inbox, struct nm_request *request, uint64_t address,
+                     const void *buffer, size_t size) {
+    if (nm_inbox_abandoned(inbox, request)) return -EINTR;
+    return nm_client_write(request->pid, address, buffer, size);
+}
+
+bool nm_inbox_commit(struct nm_inbox *inbox, struct nm_request *request) {
+    struct parked *parked = (struct parked *)request;
+    pthread_mutex_lock(&inbox->lock);
+    parked->committed = !parked->answered && !inbox->stopping;
+    pthread_mutex_unlock(&inbox->lock);
+    return parked->committed;
+}
+
+void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int error) {
     struct parked *parked = (struct parked *)request;
     struct nm_door *door = request->open->door;
     pthread_mutex_lock(&inbox->lock);
@@ -187,26 +235,6 @@ bool nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int erro
     if (inbox->first_release) pthread_cond_signal(&inbox->new_release);
     pthread_mutex_unlock(&inbox->lock);
     if (wanted) door->transport->reply(door, &ticket, error);
-    return wanted;
-}
-
-bool nm_inbox_abandoned(struct nm_inbox *inbox, struct nm_request *request) {
-    pthread_mutex_lock(&inbox->lock);
-    bool abandoned = ((struct parked *)request)->answered;
-    pthread_mutex_unlock(&inbox->lock);
-    return abandoned;
-}
-
-int nm_request_read(struct nm_inbox *inbox, struct nm_request *request, uint64_t address,
-                    void *buffer, size_t size) {
-    if (nm_inbox_abandoned(inbox, request)) return -EINTR;
-    return nm_client_read(request->pid, address, buffer, size);
-}
-
-int nm_request_write(struct nm_inbox *inbox, struct nm_request *request, uint64_t address,
-                     const void *buffer, size_t size) {
-    if (nm_inbox_abandoned(inbox, request)) return -EINTR;
-    return nm_client_write(request->pid, address, buffer, size);
 }
 
 /* ---- releases ---------------------------------------------------------------------------------
@@ -214,6 +242,7 @@ int nm_request_write(struct nm_inbox *inbox, struct nm_request *request, uint64_
 
 void nm_inbox_release(struct nm_door *door, struct nm_open *open) {
     struct nm_inbox *inbox = door->inbox;
+    WRITE_ONCE(open->perhaps_closing, true); /* not every last close has sent a FLUSH */
     pthread_mutex_lock(&inbox->lock);
     open->next_release = NULL;
     if (inbox->last_release)
@@ -244,25 +273,15 @@ static struct nm_open *take_release(struct nm_inbox *inbox) {
     return open;
 }
 
-int nm_inbox_next_release(struct nm_inbox *inbox, int timeout_ms, struct nm_open **out) {
-    uint64_t deadline = deadline_in(timeout_ms);
+int nm_inbox_next_release(struct nm_inbox *inbox, struct nm_open **out) {
     struct nm_open *open = NULL;
-    bool in_time = true;
     pthread_mutex_lock(&inbox->lock);
-    while (!inbox->stopping && !(open = take_release(inbox)) && !inbox->nudged && in_time)
-        in_time = wait_until(inbox, &inbox->new_release, deadline);
-    inbox->nudged = false;
-    int result = open ? 1 : inbox->stopping ? -ESHUTDOWN : 0;
+    while (!inbox->stopping && !(open = take_release(inbox)))
+        pthread_cond_wait(&inbox->new_release, &inbox->lock);
     pthread_mutex_unlock(&inbox->lock);
-    if (open) *out = open;
-    return result;
-}
-
-void nm_inbox_nudge_releases(struct nm_inbox *inbox) {
-    pthread_mutex_lock(&inbox->lock);
-    inbox->nudged = true;
-    pthread_cond_signal(&inbox->new_release);
-    pthread_mutex_unlock(&inbox->lock);
+    if (!open) return -ESHUTDOWN;
+    *out = open;
+    return 1;
 }
 
 uint32_t nm_inbox_releases_queued(struct nm_inbox *inbox) {
@@ -298,7 +317,7 @@ static struct parked *expired(struct nm_inbox *inbox, uint64_t *next) {
     uint64_t now = now_ns();
     *next = UINT64_MAX;
     for (struct parked *parked = inbox->first; parked; parked = parked->next) {
-        if (!parked->deadline || parked->answered) continue;
+        if (!parked->deadline || parked->answered || parked->committed) continue;
         if (parked->deadline <= now) return parked;
         if (parked->deadline < *next) *next = parked->deadline;
     }
@@ -311,8 +330,13 @@ static void *reap(void *arg) {
     while (!inbox->stopping) {
         uint64_t next;
         struct parked *parked = expired(inbox, &next);
+        if (!parked && next == UINT64_MAX) {
+            pthread_cond_wait(&inbox->new_deadline, &inbox->lock);
+            continue;
+        }
         if (!parked) {
-            wait_until(inbox, &inbox->new_deadline, next);
+            struct timespec at = at_ns(next);
+            pthread_cond_timedwait(&inbox->new_deadline, &inbox->lock, &at);
             continue;
         }
         struct nm_door *door = parked->request.open->door;

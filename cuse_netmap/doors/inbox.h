@@ -17,8 +17,14 @@ struct nm_request {
     struct nm_open *open;
     uint64_t argument; /* the ioctl's third argument, in the caller's address space */
     uint32_t command;
-    uint32_t pid; /* the calling thread's; good until the answer */
+    uint32_t pid; /* the calling thread's; somebody else's, perhaps, once it is answered */
     uint32_t uid, gid;
+};
+
+/* An ioctl that was refused with EBUSY before control saw it, for the log. */
+struct nm_turned_away {
+    uint32_t pid, command;
+    const char *reason;
 };
 
 int nm_inbox_create(struct nm_inbox **out);
@@ -27,13 +33,18 @@ void nm_inbox_shut(struct nm_inbox *inbox);
 /* Only when the doors are stopped and no taker is left. */
 void nm_inbox_destroy(struct nm_inbox *inbox);
 
-/* Takes the next request, waiting for it. 1; 0 after timeout_ms (-1: none); -ESHUTDOWN. One request
- * of a file is out at a time, and no user may hold all takers. */
-int nm_inbox_next(struct nm_inbox *inbox, int timeout_ms, struct nm_request **out);
-/* Answers a request: error is 0 or a negative errno. False if its caller has gone and got EINTR. */
-bool nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int error);
-/* Has the caller gone? What is not decided yet need not be. */
+/* Takes the next request, waiting for it: 1; 0 if one was turned away instead, with *turned_away
+ * saying which; -ESHUTDOWN. One request of a file is out at a time, and no user may hold all
+ * takers. */
+int nm_inbox_next(struct nm_inbox *inbox, struct nm_request **out,
+                  struct nm_turned_away *turned_away);
+/* Has the caller gone, with EINTR? What is not decided yet need not be. */
 bool nm_inbox_abandoned(struct nm_inbox *inbox, struct nm_request *request);
+/* From now on the caller waits for the answer, which follows at once; false if it has gone, and
+ * whatever was done for it is to be undone. */
+bool nm_inbox_commit(struct nm_inbox *inbox, struct nm_request *request);
+/* Answers a request, if its caller is still there: error is 0 or a negative errno. */
+void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int error);
 
 /* The memory of the request's caller, as nm_client_read and nm_client_write; -EINTR once the caller
  * has gone, whose thread id may be somebody else's by then. */
@@ -42,12 +53,10 @@ int nm_request_read(struct nm_inbox *inbox, struct nm_request *request, uint64_t
 int nm_request_write(struct nm_inbox *inbox, struct nm_request *request, uint64_t address,
                      const void *buffer, size_t size);
 
-/* Takes the next file to be released: all its system calls have returned. The taker unregisters it
- * and gives it back with nm_open_destroy. Results as nm_inbox_next. */
-int nm_inbox_next_release(struct nm_inbox *inbox, int timeout_ms, struct nm_open **out);
+/* Takes the next file to be released, waiting for it: all its system calls have returned. The taker
+ * unregisters it and gives it back with nm_open_destroy. 1; -ESHUTDOWN. */
+int nm_inbox_next_release(struct nm_inbox *inbox, struct nm_open **out);
 void nm_open_destroy(struct nm_open *open);
-/* The taker of releases returns now, with 0, to reconsider how long it wants to wait. */
-void nm_inbox_nudge_releases(struct nm_inbox *inbox);
 /* Files that are released but not taken yet. */
 uint32_t nm_inbox_releases_queued(struct nm_inbox *inbox);
 
