@@ -30,6 +30,10 @@ DROPS = {
 BACKENDS = {"tap": lib.nm_tap_backend(), "null": lib.nm_null_backend()}
 
 
+def _text(pointer: Any) -> str:
+    return str(ffi.string(pointer).decode(errors="replace"))
+
+
 class _Why:
     """Room for C's reason, and the check that turns a negative result into a `Refused`."""
 
@@ -38,8 +42,7 @@ class _Why:
 
     def check(self, result: int, doing: str = "") -> int:
         if result < 0:
-            text = ffi.string(self.pointer.text).decode(errors="replace")
-            raise Refused(-result, text or doing or os.strerror(-result))
+            raise Refused(-result, _text(self.pointer.text) or doing or os.strerror(-result))
         return result
 
 
@@ -225,6 +228,10 @@ class OpenFile:
         why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
         return bytes(ffi.buffer(body))
 
+    def activate(self) -> None:
+        """From now on its syncs and polls reach the rings that `register` bound, if it did."""
+        lib.nm_file_activate(self.file)
+
     def unregister(self) -> None:
         lib.nm_file_unregister(self.file)
 
@@ -241,20 +248,27 @@ class OpenFile:
 
 
 class ClientMemory:
-    """The memory of the thread whose system call is being answered. Refused EFAULT for all that cannot be moved."""
+    """The memory of the thread whose system call is being answered, until it is.
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    Refused EFAULT for all that cannot be moved, EINTR once the thread has gone.
+    """
+
+    def __init__(self, door: Any, request: Any) -> None:
+        self.door = door
+        self.request = request
 
     def read(self, address: int, size: int) -> bytes:
         buffer = ffi.new("char[]", size)
-        self._check(lib.nm_client_read(self.pid, address, buffer, size), "read", address, size)
+        self._check(lib.nm_request_read(self.door, self.request, address, buffer, size), "read", address, size)
         return bytes(ffi.buffer(buffer, size))
 
     def write(self, address: int, data: bytes) -> None:
-        self._check(lib.nm_client_write(self.pid, address, data, len(data)), "write", address, len(data))
+        result = lib.nm_request_write(self.door, self.request, address, data, len(data))
+        self._check(result, "write", address, len(data))
 
     def _check(self, result: int, verb: str, address: int, size: int) -> None:
+        if result == -errno.EINTR:
+            raise Refused(errno.EINTR, "interrupted")
         if result == -errno.EPERM:
             reason = "the kernel forbids reading the program's memory: see `cuse-netmap doctor`, ptrace scope"
         elif result == -errno.ESRCH:
@@ -268,14 +282,23 @@ class ClientMemory:
 class Request:
     """An ioctl that waits for an answer."""
 
-    def __init__(self, pointer: Any) -> None:
+    def __init__(self, door: Any, pointer: Any) -> None:
         self.pointer = pointer
         self.open = OpenFile(pointer.open)
         self.argument = int(pointer.argument)
         self.command = int(pointer.command)
         self.pid = int(pointer.pid)
         self.uid = int(pointer.uid)
-        self.memory = ClientMemory(self.pid)
+        self.memory = ClientMemory(door, pointer)
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """An ioctl that the door refused with EBUSY: its thread, command and the reason."""
+
+    pid: int
+    command: int
+    reason: str
 
 
 class Door:
@@ -299,33 +322,32 @@ class Door:
     @property
     def transport(self) -> str:
         """The one in use: "uring" or "classic"."""
-        return str(ffi.string(lib.nm_door_transport(self.pointer)).decode())
+        return _text(lib.nm_door_transport(self.pointer))
 
-    def next(self) -> Request | None:
-        """The next request, waiting for it; None once the door is shut."""
-        out = ffi.new("struct nm_request **")
-        result = lib.nm_door_next(self.pointer, -1, out)
-        return Request(out[0]) if result > 0 else None
-
-    def reply(self, request: Request, error: int) -> bool:
-        """Answers with 0 or an errno; False if the caller was interrupted and has got EINTR instead."""
-        return bool(lib.nm_door_reply(self.pointer, request.pointer, -error))
+    def next(self) -> Request | TurnedAway | None:
+        """The next request, or news of one that did not get in, waiting for it; None once the door is shut."""
+        out, away = ffi.new("struct nm_request **"), ffi.new("struct nm_turned_away *")
+        result = lib.nm_door_next(self.pointer, out, away)
+        if result < 0:
+            return None
+        return Request(self.pointer, out[0]) if result else TurnedAway(away.pid, away.command, _text(away.reason))
 
     def abandoned(self, request: Request) -> bool:
+        """The caller was interrupted and has got EINTR."""
         return bool(lib.nm_door_abandoned(self.pointer, request.pointer))
 
-    def next_release(self, timeout: float | None) -> OpenFile | None:
-        """The next released file; None after `timeout` seconds. Raises EOFError once the door is shut."""
-        out = ffi.new("struct nm_open **")
-        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000) + 1)
-        result = lib.nm_door_next_release(self.pointer, milliseconds, out)
-        if result < 0:
-            raise EOFError
-        return OpenFile(out[0]) if result else None
+    def commit(self, request: Request) -> bool:
+        """The caller waits for the answer, which must follow at once; False if it is abandoned."""
+        return bool(lib.nm_door_commit(self.pointer, request.pointer))
 
-    def nudge_releases(self) -> None:
-        """`next_release` returns None now, to be called again with another timeout."""
-        lib.nm_door_nudge_releases(self.pointer)
+    def reply(self, request: Request, error: int) -> None:
+        """Answers with 0 or an errno, and ends the request."""
+        lib.nm_door_reply(self.pointer, request.pointer, -error)
+
+    def next_release(self) -> OpenFile | None:
+        """The next released file, waiting for it; None once the door is shut."""
+        out = ffi.new("struct nm_open **")
+        return OpenFile(out[0]) if lib.nm_door_next_release(self.pointer, out) > 0 else None
 
     @property
     def releases_queued(self) -> int:

@@ -88,7 +88,9 @@ static int sync_ring(struct nm_kring *kring, bool *ready) {
 }
 
 /* The file's port, once it is registered. */
-static struct nm_port *bound_port(struct nm_file *file) { return load_acquire(&file->port); }
+static struct nm_port *bound_port(struct nm_file *file) {
+    return load_acquire(&file->active) ? file->port : NULL;
+}
 
 int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
     struct nm_port *port = bound_port(file);

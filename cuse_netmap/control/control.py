@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cuse_netmap._core import Door, Request
+from cuse_netmap._core import Door, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
@@ -64,17 +64,10 @@ class Work:
 
     request: Request
     what: str
-    decide: Callable[[], None]
+    decide: "Callable[[Work], None]"
     finish: Callable[[bool], None]
     port: str = ""  # whose release may turn a refusal into a success
-
-
-@dataclass
-class Waiting:
-    """Work that was refused because of a file that is perhaps being closed."""
-
-    work: Work
-    until: float
+    bound: bool = False  # the descriptor holds a port through this request
 
 
 class Control:
@@ -85,7 +78,7 @@ class Control:
         self.registry = registry
         self.on_end = on_end  # called once the door is shut, by whomever
         self.lock = threading.Lock()
-        self.waiting: list[Waiting] = []
+        self.released = threading.Condition(self.lock)
         self.threads = [threading.Thread(target=self._serve, name=f"control-{i}", daemon=True) for i in range(TAKERS)]
         self.threads.append(threading.Thread(target=self._serve_releases, name="releases", daemon=True))
 
@@ -104,10 +97,13 @@ class Control:
 
     def _serve(self) -> None:
         while (request := self.door.next()) is not None:
+            if isinstance(request, TurnedAway):
+                _log_refusal(request.pid, _ioctl_name(request.command), Refused(errno.EBUSY, request.reason))
+                continue
             try:
                 work = self._understand(request)
             except Refused as refusal:
-                self._answer(request, IOCTL_NAMES.get(request.command, hex(request.command)), refusal)
+                self._answer(request, _ioctl_name(request.command), refusal)
             except Exception:
                 log.exception("control failed")
                 self.door.reply(request, errno.EIO)
@@ -115,52 +111,54 @@ class Control:
                 self._attempt(work)
 
     def _serve_releases(self) -> None:
-        try:
-            while True:
-                released = self.door.next_release(self._patience())
-                with self.lock:
-                    if released is not None:
-                        holder = self.registry.release(released)
-                        released.destroy()
-                        if holder:
-                            log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
-                    again, self.waiting = self.waiting, []
-                for waiting in again:
-                    self._attempt(waiting.work, waiting.until)
-        except EOFError:
-            self.on_end()
+        # Nothing here may wait for a program: this thread is everybody's.
+        while (released := self.door.next_release()) is not None:
+            with self.lock:
+                holder = self.registry.release(released)
+                released.destroy()
+                self.released.notify_all()
+            if holder:
+                log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
+        self.on_end()
 
-    def _patience(self) -> float | None:
-        """Seconds until the first of the waiting refusals is final."""
-        with self.lock:
-            if not self.waiting:
-                return None
-            return max(0.0, min(waiting.until for waiting in self.waiting) - time.monotonic())
-
-    def _attempt(self, work: Work, until: float | None = None) -> None:
-        """Decides and answers, or puts the work among the waiting."""
-        refusal: Refused | None = None
-        with self.lock:
-            if self.door.abandoned(work.request):
-                refusal = Refused(errno.EINTR, "interrupted")
-            else:
-                try:
-                    work.decide()
-                except Refused as refused:
-                    until = until or time.monotonic() + CLOSING_GRACE
-                    if self._may_pass(work, refused) and time.monotonic() < until:
-                        self.waiting.append(Waiting(work, until))
-                        self.door.nudge_releases()
-                        return
-                    refusal = refused
-                except Exception:
-                    log.exception("control failed")
-                    refusal = Refused(errno.EIO, "internal error")
+    def _attempt(self, work: Work) -> None:
+        """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
+        refusal = self._decide(work)
         try:
             work.finish(refusal is None)
         except Refused as unwritable:
             refusal = refusal or unwritable
+        if self.door.commit(work.request):
+            if work.bound:
+                work.request.open.activate()
+        else:
+            refusal = refusal or Refused(errno.EINTR, "interrupted")
+            if work.bound:
+                with self.lock:
+                    self.registry.release(work.request.open)
+                    self.released.notify_all()
         self._answer(work.request, work.what, refusal)
+
+    def _decide(self, work: Work) -> Refused | None:
+        """Decides, again after each release while one may turn the refusal into a success."""
+        until = time.monotonic() + CLOSING_GRACE
+        with self.lock:
+            while True:
+                if self.door.abandoned(work.request):
+                    return Refused(errno.EINTR, "interrupted")
+                try:
+                    work.decide(work)
+                except Refused as refused:
+                    refusal = refused
+                except Exception:
+                    log.exception("control failed")
+                    return Refused(errno.EIO, "internal error")
+                else:
+                    return None
+                patience = until - time.monotonic()
+                if patience <= 0 or not self._may_pass(work, refusal):
+                    return refusal
+                self.released.wait(patience)
 
     def _may_pass(self, work: Work, refusal: Refused) -> bool:
         """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
@@ -169,30 +167,19 @@ class Control:
         return self.door.releases_queued > 0 or self.registry.may_be_freed(work.port)
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
-        if refusal is None:
-            if not self.door.reply(request, 0):
-                with self.lock:  # its caller has been told EINTR
-                    self.registry.release(request.open)
-            return
-        log.warning(
-            "refused: pid %d (%s): %s: %s (%s)",
-            request.pid,
-            command_of(request.pid),
-            what,
-            refusal.reason,
-            refusal.code,
-        )
-        self.door.reply(request, refusal.errno or errno.EIO)
+        if refusal is not None:
+            _log_refusal(request.pid, what, refusal)
+        self.door.reply(request, (refusal.errno or errno.EIO) if refusal else 0)
 
     # ---- what is asked
 
     def _understand(self, request: Request) -> Work:
         """Reads what the ioctl carries. Refused for what can be told without deciding."""
-        name = IOCTL_NAMES.get(request.command, f"ioctl {request.command:#x}")
+        name = _ioctl_name(request.command)
         match request.command:
             case code if code in (NIOCTXSYNC, NIOCRXSYNC):
                 direction = "tx" if code == NIOCTXSYNC else "rx"
-                return Work(request, name, partial(request.open.sync, direction), lambda _: None)
+                return Work(request, name, lambda _: request.open.sync(direction), lambda _: None)
             case code if code == NIOCCTRL:
                 return self._ctrl(request)
             case code if code in (NIOCGINFO, NIOCREGIF):
@@ -216,9 +203,9 @@ class Control:
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         handler = self._handlers().get(given.header.reqtype, self._unknown)
         port = given.header.name if given.header.reqtype == RequestType.REGISTER else ""
-        return Work(request, what, partial(handler, request, given), given.write_back, port)
+        return Work(request, what, partial(handler, given), given.write_back, port)
 
-    def _handlers(self) -> dict[int, Callable[[Request, Transaction], None]]:
+    def _handlers(self) -> dict[int, Callable[[Transaction, Work], None]]:
         return {
             RequestType.REGISTER: self._register,
             RequestType.PORT_INFO_GET: self._port_info,
@@ -227,29 +214,31 @@ class Control:
             **{kind: partial(_not_yet, kind) for kind in NOT_YET},
         }
 
-    def _unknown(self, _request: Request, given: Transaction) -> None:
+    def _unknown(self, given: Transaction, _work: Work) -> None:
         raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
 
-    def _register(self, request: Request, given: Transaction) -> None:
-        answer = self._bind(request, given.header.name, Register.decode(given.body))
+    def _register(self, given: Transaction, work: Work) -> None:
+        answer = self._bind(work, given.header.name, Register.decode(given.body))
         if given.options:
             # What nobody has handled fails the request, after the fact, as in netmap.
-            self.registry.release(request.open)
+            self.registry.release(work.request.open)
+            work.bound = False
             kinds = ", ".join(str(option.type) for option in given.options)
             raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
         given.answer = answer.encode()
 
-    def _bind(self, request: Request, name: str, asked: Register) -> Register:
-        command = command_of(request.pid)
+    def _bind(self, work: Work, name: str, asked: Register) -> Register:
+        request, command = work.request, command_of(work.request.pid)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
+        work.bound = True
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
         return answer
 
-    def _port_info(self, _request: Request, given: Transaction) -> None:
+    def _port_info(self, given: Transaction, _work: Work) -> None:
         asked = PortInfo.decode(given.body)
         given.answer = self.registry.port_info(given.header.name, asked.mem_id).encode()
 
-    def _pools_info(self, _request: Request, given: Transaction) -> None:
+    def _pools_info(self, given: Transaction, _work: Work) -> None:
         asked = PoolsInfo.decode(given.body)
         name = given.header.name
         if not name:
@@ -263,7 +252,7 @@ class Control:
             setattr(answer, f"{pool}_size", geometry.objsize)
         given.answer = answer.encode()
 
-    def _port_header(self, _request: Request, given: Transaction) -> None:
+    def _port_header(self, given: Transaction, _work: Work) -> None:
         self.registry.find(given.header.name, 0, 0)
         given.answer = bytes(len(given.body))  # interfaces have no virtio-net header
 
@@ -278,21 +267,21 @@ class Control:
             request.memory.write(request.argument, given.encode())
 
         port = given.name if request.command == NIOCREGIF else ""
-        return Work(request, what, partial(decide, request, given), finish, port)
+        return Work(request, what, partial(decide, given), finish, port)
 
-    def _legacy_info(self, _request: Request, given: Legacy) -> None:
+    def _legacy_info(self, given: Legacy, _work: Work) -> None:
         legacy.check_version(given)
         if given.cmd == LegacyCommand.BDG_LIST:
             raise Refused(errno.ENOENT, "there are no VALE switches")
         legacy.from_port_info(given, self.registry.port_info(given.name, given.arg2))
 
-    def _legacy_register(self, request: Request, given: Legacy) -> None:
+    def _legacy_register(self, given: Legacy, work: Work) -> None:
         legacy.check_version(given)
         if given.cmd != LegacyCommand.REGISTER:
             self._legacy_command(given)
             return
         name, asked = legacy.to_register(given)
-        legacy.from_register(given, self._bind(request, name, asked))
+        legacy.from_register(given, self._bind(work, name, asked))
 
     def _legacy_command(self, given: Legacy) -> None:
         kind = (
@@ -320,9 +309,17 @@ class Control:
             raise Refused(number, reason)
 
 
-def _not_yet(kind: RequestType, _request: Request, _given: Transaction) -> None:
+def _not_yet(kind: RequestType, _given: Transaction, _work: Work) -> None:
     number, reason = NOT_YET[kind]
     raise Refused(number, reason)
+
+
+def _log_refusal(pid: int, what: str, refusal: Refused) -> None:
+    log.warning("refused: pid %d (%s): %s: %s (%s)", pid, command_of(pid), what, refusal.reason, refusal.code)
+
+
+def _ioctl_name(command: int) -> str:
+    return IOCTL_NAMES.get(command, f"ioctl {command:#x}")
 
 
 def _type_name(number: int) -> str:

@@ -29,8 +29,14 @@ struct nm_request {
     struct nm_open *open;
     uint64_t argument; /* the ioctl's third argument, in the caller's address space */
     uint32_t command;
-    uint32_t pid; /* the calling thread's; good until the answer */
+    uint32_t pid; /* the calling thread's; somebody else's, perhaps, once it is answered */
     uint32_t uid, gid;
+};
+
+/* An ioctl that was refused at the door, for the log. */
+struct nm_turned_away {
+    uint32_t pid, command;
+    const char *reason;
 };
 
 /* Mounts the one-file filesystem and starts serving it.
@@ -44,20 +50,28 @@ void nm_door_stop(struct nm_door *door);
 void nm_door_destroy(struct nm_door *door);
 const char *nm_door_transport(const struct nm_door *door); /* "uring" or "classic" */
 
-/* Takes the next request, waiting for it. 1; 0 after timeout_ms (-1: none); -ESHUTDOWN. One request
- * of a file is out at a time, and no user may hold all takers. */
-int nm_door_next(struct nm_door *door, int timeout_ms, struct nm_request **out);
-/* Answers a request: error is 0 or a negative errno. False if its caller has gone and got EINTR. */
-bool nm_door_reply(struct nm_door *door, struct nm_request *request, int error);
-/* Has the caller gone? What is not decided yet need not be. */
+/* Takes the next request, waiting for it: 1; 0 if one was turned away instead, with *turned_away
+ * saying which; -ESHUTDOWN. One request of a file is out at a time, and no user may hold all
+ * takers. */
+int nm_door_next(struct nm_door *door, struct nm_request **out, struct nm_turned_away *turned_away);
+/* Has the caller gone, with EINTR? What is not decided yet need not be. */
 bool nm_door_abandoned(struct nm_door *door, struct nm_request *request);
+/* Moves bytes of the caller's memory, sleeping as long as its pages make us. -EFAULT; -EPERM the
+ * kernel forbids it; -ESRCH the caller is out of our sight; -EINTR it has gone. */
+int nm_request_read(struct nm_door *door, struct nm_request *request, uint64_t address,
+                    void *buffer, size_t size);
+int nm_request_write(struct nm_door *door, struct nm_request *request, uint64_t address,
+                     const void *buffer, size_t size);
+/* From now on the caller waits for the answer, which follows at once; false if it has gone, and
+ * whatever was done for it is to be undone. */
+bool nm_door_commit(struct nm_door *door, struct nm_request *request);
+/* Answers a request, if its caller is still there: error is 0 or a negative errno. */
+void nm_door_reply(struct nm_door *door, struct nm_request *request, int error);
 
-/* Takes the next file to be released: all its system calls have returned. The taker unregisters it
- * and gives it back with nm_open_destroy. Results as nm_door_next. */
-int nm_door_next_release(struct nm_door *door, int timeout_ms, struct nm_open **out);
+/* Takes the next file to be released, waiting for it: all its system calls have returned. The taker
+ * unregisters it and gives it back with nm_open_destroy. 1; -ESHUTDOWN. */
+int nm_door_next_release(struct nm_door *door, struct nm_open **out);
 void nm_open_destroy(struct nm_open *open);
-/* The taker of releases returns now, with 0, to reconsider how long it wants to wait. */
-void nm_door_nudge_releases(struct nm_door *door);
 /* Files that are released but not taken yet. */
 uint32_t nm_door_releases_queued(struct nm_door *door);
 

@@ -51,6 +51,7 @@ struct nm_parked {
     struct nm_request request; /* first: what control sees */
     struct nm_ticket ticket;
     bool taken;        /* control has it, and will reply */
+    bool committed;    /* control replies at once: too late for an interrupt */
     bool answered;     /* its caller was interrupted and has its answer already */
     uint64_t deadline; /* ns, CLOCK_MONOTONIC, by which it must be answered; 0: none */
     struct nm_parked *next, *prev;
@@ -70,14 +71,19 @@ struct nm_transport_ops {
 extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;
 
 #define NM_INTERRUPTS_REMEMBERED 64
+#define NM_TURNED_AWAY_REMEMBERED 32 /* for the log; the log takes no more at once either */
+#define NM_PARKED_MOST 1000          /* by all users together; the transports have room for them */
 
 /* The requests that wait for control and the files that wait for release. */
 struct nm_requests {
     pthread_mutex_t lock;
     pthread_cond_t new_request, new_release, new_deadline;
     pthread_t reaper;
-    bool started, stopping, nudged;
+    bool started, stopping;
     struct nm_parked *first, *last; /* every parked request, oldest first */
+    uint32_t num_parked;
+    struct nm_turned_away turned_away[NM_TURNED_AWAY_REMEMBERED];
+    uint32_t num_turned_away;
     struct nm_open *first_release;
     uint32_t releases_queued;
     uint64_t early_interrupts[NM_INTERRUPTS_REMEMBERED]; /* for requests not seen yet */

@@ -5,11 +5,14 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "barrier.h"
+#include "client_memory.h"
 #include "doors/door_internal.h"
 
 #define INTERRUPT_GRACE_NS                                                                         \
     50000000ull /* an interrupted caller is let go after this, decided or not */
 #define PARKED_PER_FILE 4
+#define PARKED_PER_USER 256
 #define TAKEN_PER_USER 12 /* of control's 16 takers: one user's slow memory stops nobody else */
 
 static uint64_t now_ns(void) {
@@ -45,6 +48,7 @@ static void append(struct nm_requests *requests, struct nm_parked *parked) {
     else
         requests->first = parked;
     requests->last = parked;
+    requests->num_parked++;
     parked->request.open->parked++;
 }
 
@@ -57,6 +61,7 @@ static void forget(struct nm_requests *requests, struct nm_parked *parked) {
         parked->next->prev = parked->prev;
     else
         requests->last = parked->prev;
+    requests->num_parked--;
     parked->request.open->parked--;
     free(parked);
 }
@@ -68,6 +73,25 @@ static bool interrupted_early(struct nm_requests *requests, uint64_t unique) {
         return true;
     }
     return false;
+}
+
+/* Why one more request may not wait; NULL if it may. */
+static const char *full(const struct nm_requests *requests, const struct nm_request *request) {
+    uint32_t of_user = 0;
+    if (request->open->parked >= PARKED_PER_FILE)
+        return "too many requests of this descriptor wait already";
+    if (requests->num_parked >= NM_PARKED_MOST) return "too many requests wait already";
+    for (const struct nm_parked *p = requests->first; p; p = p->next)
+        of_user += p->request.uid == request->uid;
+    return of_user >= PARKED_PER_USER ? "too many requests of this user wait already" : NULL;
+}
+
+static void turn_away(struct nm_requests *requests, const struct nm_request *request,
+                      const char *reason) {
+    if (requests->num_turned_away == NM_TURNED_AWAY_REMEMBERED) return;
+    requests->turned_away[requests->num_turned_away++] =
+        (struct nm_turned_away){.pid = request->pid, .command = request->command, .reason = reason};
+    pthread_cond_signal(&requests->new_request);
 }
 
 int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open) {
@@ -85,9 +109,11 @@ int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct 
         (struct nm_ticket){.unique = in->header->unique, .queue = in->queue, .entry = in->entry};
     int result = NM_PARKED;
     pthread_mutex_lock(&requests->lock);
+    const char *reason = full(requests, &parked->request);
     if (requests->stopping) {
         result = -ENODEV;
-    } else if (open->parked >= PARKED_PER_FILE) {
+    } else if (reason) {
+        turn_away(requests, &parked->request, reason);
         result = -EBUSY;
     } else {
         append(requests, parked);
@@ -122,32 +148,50 @@ static struct nm_parked *take(struct nm_requests *requests) {
     return NULL;
 }
 
-/* Waits on a condition until `deadline` (ns; UINT64_MAX: none); false when that has passed. */
-static bool wait_until(struct nm_requests *requests, pthread_cond_t *condition, uint64_t deadline) {
-    if (deadline == UINT64_MAX) return pthread_cond_wait(condition, &requests->lock) == 0;
-    struct timespec at = at_ns(deadline);
-    return pthread_cond_timedwait(condition, &requests->lock, &at) != ETIMEDOUT;
-}
-
-static uint64_t deadline_in(int timeout_ms) {
-    return timeout_ms < 0 ? UINT64_MAX : now_ns() + (uint64_t)timeout_ms * 1000000u;
-}
-
-int nm_door_next(struct nm_door *door, int timeout_ms, struct nm_request **out) {
+int nm_door_next(struct nm_door *door, struct nm_request **out,
+                 struct nm_turned_away *turned_away) {
     struct nm_requests *requests = &door->requests;
-    uint64_t deadline = deadline_in(timeout_ms);
     struct nm_parked *parked = NULL;
-    bool in_time = true;
     pthread_mutex_lock(&requests->lock);
-    while (!requests->stopping && !(parked = take(requests)) && in_time)
-        in_time = wait_until(requests, &requests->new_request, deadline);
-    int result = parked ? 1 : requests->stopping ? -ESHUTDOWN : 0;
+    while (!requests->stopping && !requests->num_turned_away && !(parked = take(requests)))
+        pthread_cond_wait(&requests->new_request, &requests->lock);
+    int result = requests->stopping ? -ESHUTDOWN : parked ? 1 : 0;
+    if (result == 0) *turned_away = requests->turned_away[--requests->num_turned_away];
     pthread_mutex_unlock(&requests->lock);
     if (parked) *out = &parked->request;
     return result;
 }
 
-bool nm_door_reply(struct nm_door *door, struct nm_request *request, int error) {
+bool nm_door_abandoned(struct nm_door *door, struct nm_request *request) {
+    pthread_mutex_lock(&door->requests.lock);
+    bool abandoned = ((struct nm_parked *)request)->answered || door->requests.stopping;
+    pthread_mutex_unlock(&door->requests.lock);
+    return abandoned;
+}
+
+/* The thread id of a caller that has its answer may be another program's by now. While the answer
+ * is due the kernel keeps the caller, even a killed one. */
+int nm_request_read(struct nm_door *door, struct nm_request *request, uint64_t address,
+                    void *buffer, size_t size) {
+    if (nm_door_abandoned(door, request)) return -EINTR;
+    return nm_client_read(request->pid, address, buffer, size);
+}
+
+int nm_request_write(struct nm_door *door, struct nm_request *request, uint64_t address,
+                     const void *buffer, size_t size) {
+    if (nm_door_abandoned(door, request)) return -EINTR;
+    return nm_client_write(request->pid, address, buffer, size);
+}
+
+bool nm_door_commit(struct nm_door *door, struct nm_request *request) {
+    struct nm_parked *parked = (struct nm_parked *)request;
+    pthread_mutex_lock(&door->requests.lock);
+    parked->committed = !parked->answered && !door->requests.stopping;
+    pthread_mutex_unlock(&door->requests.lock);
+    return parked->committed;
+}
+
+void nm_door_reply(struct nm_door *door, struct nm_request *request, int error) {
     struct nm_requests *requests = &door->requests;
     struct nm_parked *parked = (struct nm_parked *)request;
     pthread_mutex_lock(&requests->lock);
@@ -160,14 +204,6 @@ bool nm_door_reply(struct nm_door *door, struct nm_request *request, int error) 
     if (requests->first_release) pthread_cond_signal(&requests->new_release);
     pthread_mutex_unlock(&requests->lock);
     if (wanted) door->transport->reply(door, &ticket, error);
-    return wanted;
-}
-
-bool nm_door_abandoned(struct nm_door *door, struct nm_request *request) {
-    pthread_mutex_lock(&door->requests.lock);
-    bool abandoned = ((struct nm_parked *)request)->answered;
-    pthread_mutex_unlock(&door->requests.lock);
-    return abandoned;
 }
 
 /* ---- releases ---------------------------------------------------------------------------------
@@ -175,6 +211,7 @@ bool nm_door_abandoned(struct nm_door *door, struct nm_request *request) {
 
 void nm_requests_release(struct nm_door *door, struct nm_open *open) {
     struct nm_requests *requests = &door->requests;
+    WRITE_ONCE(open->perhaps_closing, true); /* not every last close has sent a FLUSH */
     pthread_mutex_lock(&requests->lock);
     struct nm_open **end = &requests->first_release;
     while (*end)
@@ -199,26 +236,16 @@ static struct nm_open *take_release(struct nm_requests *requests) {
     return open;
 }
 
-int nm_door_next_release(struct nm_door *door, int timeout_ms, struct nm_open **out) {
+int nm_door_next_release(struct nm_door *door, struct nm_open **out) {
     struct nm_requests *requests = &door->requests;
-    uint64_t deadline = deadline_in(timeout_ms);
     struct nm_open *open = NULL;
-    bool in_time = true;
     pthread_mutex_lock(&requests->lock);
-    while (!requests->stopping && !(open = take_release(requests)) && !requests->nudged && in_time)
-        in_time = wait_until(requests, &requests->new_release, deadline);
-    requests->nudged = false;
-    int result = open ? 1 : requests->stopping ? -ESHUTDOWN : 0;
+    while (!requests->stopping && !(open = take_release(requests)))
+        pthread_cond_wait(&requests->new_release, &requests->lock);
     pthread_mutex_unlock(&requests->lock);
-    if (open) *out = open;
-    return result;
-}
-
-void nm_door_nudge_releases(struct nm_door *door) {
-    pthread_mutex_lock(&door->requests.lock);
-    door->requests.nudged = true;
-    pthread_cond_signal(&door->requests.new_release);
-    pthread_mutex_unlock(&door->requests.lock);
+    if (!open) return -ESHUTDOWN;
+    *out = open;
+    return 1;
 }
 
 uint32_t nm_door_releases_queued(struct nm_door *door) {
@@ -252,7 +279,7 @@ static bool reap_one(struct nm_requests *requests, struct nm_ticket *ticket, uin
     uint64_t now = now_ns();
     *next = UINT64_MAX;
     for (struct nm_parked *parked = requests->first; parked; parked = parked->next) {
-        if (!parked->deadline || parked->answered) continue;
+        if (!parked->deadline || parked->answered || parked->committed) continue;
         if (parked->deadline > now) {
             if (parked->deadline < *next) *next = parked->deadline;
             continue;
@@ -278,8 +305,11 @@ static void *reap(void *arg) {
             pthread_mutex_unlock(&requests->lock);
             door->transport->reply(door, &ticket, -EINTR);
             pthread_mutex_lock(&requests->lock);
+        } else if (next == UINT64_MAX) {
+            pthread_cond_wait(&requests->new_deadline, &requests->lock);
         } else {
-            wait_until(requests, &requests->new_deadline, next);
+            struct timespec at = at_ns(next);
+            pthread_cond_timedwait(&requests->new_deadline, &requests->lock, &at);
         }
     }
     pthread_mutex_unlock(&requests->lock);

@@ -13,8 +13,8 @@
 #include "barrier.h"
 #include "doors/door_internal.h"
 
-#define DEPTH 8          /* entries of a queue that are ready for requests */
-#define ENTRIES_MAX 1024 /* of a queue, with those that wait for control */
+#define DEPTH 8                              /* entries of a queue that are ready for requests */
+#define ENTRIES_MAX (NM_PARKED_MOST + DEPTH) /* of a queue, with those that wait for control */
 #define THREAD_STACK (256u << 10)
 #define EVENT NULL /* the user_data of the eventfd's completions */
 
