@@ -135,9 +135,12 @@ class Daemon:
         except config.ConfigError as error:
             log.error("reload: nothing changed: %s", error)
             return
-        changes = config.diff(self.config, new)
-        # A TAP device that somebody deleted comes back by a reload.
+        # A TAP device that somebody deleted comes back by a reload, as the file describes it now.
         lost = [name for name, interface in self.interfaces.items() if interface.port.gone and name in new.ports]
+        for name in lost:
+            self._reopen(new.ports[name])
+        anew = {f"ports.{name}" for name in lost}
+        changes = [change for change in config.diff(self.config, new) if change.table not in anew]
         if not changes and not lost:
             log.info("reload: nothing to change")
         for change in changes:
@@ -149,8 +152,6 @@ class Daemon:
                 log.info("reload: %s: done", name)
             except (Refused, SetupError) as error:
                 log.error("reload: %s: refused: %s", name, getattr(error, "reason", error))
-        for name in lost:
-            self._reopen(name)
 
     def _apply(self, change: Change, new: Config) -> None:
         """Makes one change, in the world and then in the configuration in force."""
@@ -173,15 +174,20 @@ class Daemon:
                 ports[name] = new.ports[name]
         self.config = replace(self.config, ports=MappingProxyType(ports))
 
-    def _reopen(self, name: str) -> None:
+    def _reopen(self, port: config.Port) -> None:
+        """Makes the port anew; if that fails it is out of the configuration in force, and the next reload tries again."""
+        ports = dict(self.config.ports)
+        del ports[port.name]
         with self.control.lock:
-            self.registry.remove_wire(name)
-            del self.interfaces[name]
+            self.registry.remove_wire(port.name)
+            del self.interfaces[port.name]
             try:
-                self._open_port(self.config.ports[name])
-                log.info("reload: [ports.%s]: made anew", name)
+                self._open_port(port)
+                ports[port.name] = port
+                log.info("reload: [ports.%s]: made anew", port.name)
             except SetupError as error:
-                log.error("reload: [ports.%s]: %s", name, error)
+                log.error("reload: [ports.%s]: %s", port.name, error)
+        self.config = replace(self.config, ports=MappingProxyType(ports))
 
 
 class _Signals:

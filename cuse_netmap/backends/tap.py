@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import fcntl
 import os
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ IFF_TAP = 0x0002
 IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000
+
+LEAST_QUEUE = 1000  # the kernel's own; netmap queues as many frames as the ring has slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,25 +65,23 @@ class TapInterface:
             raise Refused(errno.ENXIO, f"the TAP device {self.name} has been deleted") from error
 
     def change(self, key: str, value: object) -> None:
-        configure(self.name, **{key: value})
+        configure(self.index, self.name, **{key: value})
 
 
-def configure(name: str, **settings: object) -> int:
-    """Sets up (bool), mtu (bytes) and mac of the device; returns its index. Refused with the kernel's errno."""
+def configure(index: int, name: str, **settings: object) -> None:
+    """Sets up (bool), mtu (bytes), mac and queue (frames kept for the reader). Refused with the kernel's errno."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    keys = {"up": "state", "mtu": "mtu", "mac": "address"}
+    keys = {"up": "state", "mtu": "mtu", "mac": "address", "queue": "txqlen"}
     changes = {keys[key]: value for key, value in settings.items() if value != ""}
     if "state" in changes:
         changes["state"] = "up" if changes["state"] else "down"
     try:
         with IPRoute() as netlink:
-            index = int(netlink.link_lookup(ifname=name)[0])
             netlink.link("set", index=index, **changes)
     except NetlinkError as error:
         raise Refused(error.code, f"configuring {name} ({settings}): {os.strerror(error.code)}") from error
-    return index
 
 
 def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
@@ -109,10 +110,12 @@ def open_port(region: "Region", events: "Events", name: str, options: Options) -
 
     fds: list[int] = []
     try:
-        for queue in range(options.queues):
-            fds.append(open_queue(name, options.sndbuf, first=queue == 0, several=options.queues > 1))
-        index = configure(name, mtu=options.mtu, mac=options.mac, up=options.up)
-    except Refused:
+        for number in range(options.queues):
+            fds.append(open_queue(name, options.sndbuf, first=number == 0, several=options.queues > 1))
+        index = socket.if_nametoindex(name)
+        queue = max(options.slots, LEAST_QUEUE)
+        configure(index, name, mtu=options.mtu, mac=options.mac, queue=queue, up=options.up)
+    except OSError:
         for fd in fds:
             os.close(fd)
         raise
