@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -47,9 +48,10 @@ class Options(PortOptions):
 class TapInterface:
     """A TAP device and its port."""
 
-    def __init__(self, name: str, index: int, port: "Port", description: str) -> None:
+    def __init__(self, name: str, index: int, fd: int, port: "Port", description: str) -> None:
         self.name = name
         self.index = index
+        self.fd = fd  # one of the port's queues, which close it
         self.port = port
         self.description = description
 
@@ -63,6 +65,11 @@ class TapInterface:
         except NetlinkError as error:
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the TAP device {self.name} has been deleted") from error
+
+    def deleted(self) -> bool:
+        poller = select.poll()
+        poller.register(self.fd, 0)
+        return bool(poller.poll(0))  # POLLERR: the descriptor has no device any more
 
     def change(self, key: str, value: object) -> None:
         configure(self.index, self.name, **{key: value})
@@ -121,4 +128,4 @@ def open_port(region: "Region", events: "Events", name: str, options: Options) -
         raise
     port = _core.nic_port(region, events, name, "tap", _core.tap_queues(fds), options.slots)
     description = f"tap, {options.queues} ring pair(s) of {options.slots} slots"
-    return TapInterface(name, index, port, description)
+    return TapInterface(name, index, fds[0], port, description)

@@ -108,7 +108,7 @@ def test_frames_not_taken_are_still_ready(port: Port, host: Host) -> None:
 
 
 def test_cur_at_tail_asks_to_sleep_until_something_new_arrives(port: Port, host: Host) -> None:
-    """head may stay behind: the frames are kept, and only what is new wakes (ABI.md 11)."""
+    """Head may stay behind: the frames are kept, and only what is new wakes (ABI.md 11)."""
     host.send(frame(1))
     assert port.poll(select.POLLIN, SOON)
     ring = port.rx[0]

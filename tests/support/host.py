@@ -75,7 +75,7 @@ class Host:
 
 
 def link(interface: str) -> dict[str, Any]:
-    """What `ip` knows of it. (/sys/class/net would show another network namespace's.)"""
+    """What `ip` knows of it; /sys/class/net would show another network namespace's."""
     found: list[dict[str, Any]] = json.loads(ip("-j", "-d", "-s", "link", "show", interface))
     return found[0]
 
