@@ -39,16 +39,20 @@ class Host:
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self.socket.settimeout(seconds)
         self.socket.bind((interface, ETH_P_TEST))
+        # What is sent is of the protocol that its header says, by which the kernel tells flows apart.
+        self.sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self.sender.bind((interface, 0))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+        self.sender.close()
 
     def send(self, *frames: bytes) -> None:
         for one in frames:
-            self.socket.send(one)
+            self.sender.send(one)
 
     def receive(self) -> bytes:
         """The next frame that came in."""
