@@ -3,6 +3,7 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -114,6 +115,7 @@ class Port:
 
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
+        self.counted: Counter[tuple[str, str]] = Counter()
 
     @property
     def files(self) -> int:
@@ -155,6 +157,16 @@ class Port:
                     ring,
                     RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots),
                 )
+
+    def new_counts(self) -> Counter[tuple[str, str]]:
+        """What all rings together have counted since the call before this, by direction and counter."""
+        now: Counter[tuple[str, str]] = Counter()
+        for direction, _, ring in self.stats():
+            counts = {"packets": ring.packets, "bytes": ring.bytes, "bad rings": ring.bad_rings}
+            for name, count in {**counts, "bad slots": ring.bad_slots, **ring.drops}.items():
+                now[direction, name] += count
+        before, self.counted = self.counted, now
+        return now - before
 
     def close(self) -> None:
         """No program may be registered on it any more."""

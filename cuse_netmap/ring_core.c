@@ -11,6 +11,7 @@
 #include "barrier.h"
 
 #define EVENTS_OF(dir) ((dir) == NM_TX ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM)
+#define WAKE_EVENT(dir) ((dir) == NM_TX ? POLLOUT : POLLIN)
 
 static bool try_lock(struct nm_kring *kring) {
     return !__atomic_test_and_set(&kring->busy, __ATOMIC_ACQUIRE);
@@ -101,6 +102,8 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
         bool ready;
         if (!try_lock(kring)) continue; /* another thread is at it: as good as ours */
         sync_ring(kring, &ready);
+        /* A sleeper of epoll may have looked before there was anything to wait for. */
+        if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) port->ops->arm(kring);
         unlock(kring);
     }
     return 0;
@@ -119,10 +122,9 @@ static uint32_t poll_ring(struct nm_kring *kring, bool arm) {
     wait_lock(kring);
     int error = sync_ring(kring, &ready);
     if (error) revents |= POLLERR;
-    if (ready)
-        revents |= EVENTS_OF(kring->dir);
-    else if (arm)
-        kring->port->ops->arm(kring);
+    if (ready) revents |= EVENTS_OF(kring->dir);
+    /* Ready or not: an edge-triggered epoll does not ask again before it is woken. */
+    if (arm) kring->port->ops->arm(kring);
     unlock(kring);
     return revents;
 }
@@ -133,7 +135,8 @@ uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
     if (arm) {
         /* First asked for, then looked at: whoever publishes in between sees the wish. */
-        __atomic_or_fetch(&file->armed, (want_tx ? POLLOUT : 0) | (want_rx ? POLLIN : 0),
+        __atomic_or_fetch(&file->armed,
+                          (want_tx ? WAKE_EVENT(NM_TX) : 0) | (want_rx ? WAKE_EVENT(NM_RX) : 0),
                           __ATOMIC_SEQ_CST);
         full_barrier();
     }
@@ -156,7 +159,7 @@ uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
 
 void nm_kring_wake(struct nm_kring *kring) {
     struct nm_port *port = kring->port;
-    uint32_t event = kring->dir == NM_TX ? POLLOUT : POLLIN;
+    uint32_t event = WAKE_EVENT(kring->dir);
     full_barrier();
     pthread_mutex_lock(&port->lock);
     for (struct nm_file *file = port->first_file; file; file = file->next_file) {
