@@ -209,7 +209,7 @@ def null_port(region: Region, name: str, rings: dict[str, int], slots: dict[str,
     why.check(
         lib.nm_null_create(
             region.pointer,
-            name.encode(),
+            os.fsencode(name),
             ffi.new("uint32_t[]", rings_by_index),
             ffi.new("uint32_t[]", slots_by_index),
             out,

@@ -11,8 +11,18 @@
 
 static const char *const dir_name[NM_DIRS] = {"RX", "TX"};
 
+static int check_if_size(const struct nm_region *region, uint32_t rings, struct nm_refusal *why) {
+    uint32_t size = nm_region_pool(region, NM_POOL_IF).objsize;
+    if (NETMAP_IF_BYTES(rings) <= size) return 0;
+    return nm_refuse(why, ENOMEM, "a netmap_if of %u rings takes %zu bytes, if_size is %u", rings,
+                     NETMAP_IF_BYTES(rings), size);
+}
+
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
                    struct nm_port **out, struct nm_refusal *why) {
+    uint32_t least = config->rings[NM_RX] + config->rings[NM_TX] + 2; /* a host ring each way */
+    int error = check_if_size(region, least, why);
+    if (error) return error;
     struct nm_port *port = calloc(1, sizeof(*port));
     if (!port) return nm_refuse(why, ENOMEM, "out of memory");
     snprintf(port->name, sizeof(port->name), "%s", config->name);
@@ -145,62 +155,57 @@ static int check_mtu(const struct nm_port *port, const struct nm_file *file,
 /* ---- rings ------------------------------------------------------------------------------------
  */
 
-static void free_ring_memory(struct nm_kring *kring, uint32_t slots_filled) {
-    struct nm_region *region = kring->port->region;
-    for (uint32_t i = 0; i < slots_filled; i++)
-        nm_region_free(region, NM_POOL_BUF, kring->ring->slot[i].buf_idx);
-    nm_region_free(region, NM_POOL_RING, kring->ring_object);
-    kring->ring = NULL;
+/* The entries of a file's netmap_if: a host ring in each direction is counted even if there is
+ * none, as programs do. */
+static uint32_t if_entries(const struct nm_port *port, enum nm_dir dir) {
+    return port->num_rings[dir] + (port->num_host[dir] ? port->num_host[dir] : 1);
 }
 
-static int create_ring(struct nm_kring *kring, struct nm_refusal *why) {
-    struct nm_region *region = kring->port->region;
-    struct nm_pool_geometry pool = nm_region_pool(region, NM_POOL_RING);
-    uint64_t needed = NETMAP_RING_BYTES(kring->num_slots);
-    if (needed > pool.objsize)
-        return nm_refuse(why, ENOMEM, "a ring of %u slots takes %llu bytes, ring_size is %u",
-                         kring->num_slots, (unsigned long long)needed, pool.objsize);
-    int64_t object = nm_region_alloc(region, NM_POOL_RING, why);
-    if (object < 0) return (int)object;
+/* Everything the file is going to take must be there before it takes any. */
+static int check_memory(const struct nm_port *port, const struct nm_file *file,
+                        struct nm_refusal *why) {
+    uint32_t ring_size = nm_region_pool(port->region, NM_POOL_RING).objsize;
+    uint64_t rings = 0, slots = 0;
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        uint64_t needed = NETMAP_RING_BYTES((uint64_t)port->num_slots[dir]);
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            if (port->krings[dir][i].users) continue;
+            if (needed > ring_size)
+                return nm_refuse(why, ENOMEM,
+                                 "a ring of %u slots takes %llu bytes, ring_size is %u",
+                                 port->num_slots[dir], (unsigned long long)needed, ring_size);
+            rings++;
+            slots += port->num_slots[dir];
+        }
+    }
+    uint32_t entries = if_entries(port, NM_TX) + if_entries(port, NM_RX);
+    int error = check_if_size(port->region, entries, why);
+    if (!error) error = nm_region_check(port->region, NM_POOL_RING, rings, why);
+    if (!error) error = nm_region_check(port->region, NM_POOL_BUF, slots, why);
+    if (!error) error = nm_region_check(port->region, NM_POOL_IF, 1, why);
+    return error;
+}
 
-    struct netmap_ring *ring = nm_region_object(region, NM_POOL_RING, (uint32_t)object);
-    memset(ring, 0, pool.objsize);
+static void create_ring(struct nm_kring *kring) {
+    struct nm_region *region = kring->port->region;
+    uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_RING);
+    struct netmap_ring *ring = nm_region_object(region, NM_POOL_RING, object);
+    memset(ring, 0, nm_region_pool(region, NM_POOL_RING).objsize);
     kring->ring = ring;
-    kring->ring_object = (uint32_t)object;
+    kring->ring_object = object;
     kring->hwcur = kring->rhead = 0;
     kring->hwtail = kring->dir == NM_TX ? kring->num_slots - 1 : 0;
     for (uint32_t i = 0; i < kring->num_slots; i++) {
-        int64_t buffer = nm_region_alloc(region, NM_POOL_BUF, why);
-        if (buffer < 0) {
-            free_ring_memory(kring, i);
-            return (int)buffer;
-        }
-        ring->slot[i].buf_idx = (uint32_t)buffer;
+        ring->slot[i].buf_idx = (uint32_t)nm_region_alloc(region, NM_POOL_BUF);
         ring->slot[i].len = (uint16_t)kring->port->buffers.size;
     }
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
-                              nm_region_offset(region, NM_POOL_RING, (uint32_t)object));
+                              nm_region_offset(region, NM_POOL_RING, object));
     ring->num_slots = kring->num_slots;
     ring->nr_buf_size = kring->port->buffers.size;
     ring->ringid = kring->index;
     ring->dir = kring->dir;
     ring->tail = kring->hwtail;
-    return 0;
-}
-
-static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusal *why) {
-    if (!kring->users) {
-        int error = create_ring(kring, why);
-        if (error) return error;
-        error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
-        if (error) {
-            free_ring_memory(kring, kring->num_slots);
-            return error;
-        }
-    }
-    kring->users++;
-    kring->exclusive += exclusive;
-    return 0;
 }
 
 /* ---- giving back ------------------------------------------------------------------------------
@@ -212,16 +217,16 @@ struct census {
     uint64_t owed;
 };
 
+static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
+    return index >= NETMAP_BUF_FIRST && index < buffers->total;
+}
+
 static void see(struct census *census, const struct nm_buffers *buffers, uint32_t index) {
-    if (index < buffers->total) census->visible[index / 64] |= 1ull << (index % 64);
+    if (usable_index(buffers, index)) census->visible[index / 64] |= 1ull << (index % 64);
 }
 
 static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
     return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
-}
-
-static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
-    return index >= NETMAP_BUF_FIRST && index < buffers->total;
 }
 
 static void count_port(struct census *census, const struct nm_port *port) {
@@ -272,17 +277,19 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
     }
 }
 
+static void give_back_ring(struct nm_kring *kring, const struct census *census) {
+    struct nm_region *region = kring->port->region;
+    for (uint32_t s = 0; s < kring->num_slots; s++)
+        give_back(census, region, READ_ONCE(kring->ring->slot[s].buf_idx));
+    nm_region_free(region, NM_POOL_RING, kring->ring_object);
+    kring->ring = NULL;
+}
+
 static void give_back_rings(struct nm_port *port, const struct nm_file *file,
                             const struct census *census) {
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
-        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
-            struct nm_kring *kring = &port->krings[dir][i];
-            if (kring->users) continue;
-            for (uint32_t s = 0; s < kring->num_slots; s++)
-                give_back(census, port->region, READ_ONCE(kring->ring->slot[s].buf_idx));
-            free_ring_memory(kring, 0);
-        }
-    }
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++)
+            if (!port->krings[dir][i].users) give_back_ring(&port->krings[dir][i], census);
 }
 
 static void give_back_extra(struct nm_port *port, const struct nm_file *file,
@@ -298,55 +305,55 @@ static void give_back_extra(struct nm_port *port, const struct nm_file *file,
 /* ---- register and unregister ------------------------------------------------------------------
  */
 
-static int create_if(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
+static void create_if(struct nm_port *port, struct nm_file *file) {
     struct nm_region *region = port->region;
-    uint32_t rings[NM_DIRS], hosts[NM_DIRS], entries = 0;
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
-        rings[dir] = port->num_rings[dir];
-        hosts[dir] =
-            port->num_host[dir] ? port->num_host[dir] : 1; /* programs count at least one */
-        entries += rings[dir] + hosts[dir];
-    }
-    struct nm_pool_geometry pool = nm_region_pool(region, NM_POOL_IF);
-    uint64_t needed = NETMAP_IF_BYTES(entries);
-    if (needed > pool.objsize)
-        return nm_refuse(why, ENOMEM, "a netmap_if of %u rings takes %llu bytes, if_size is %u",
-                         entries, (unsigned long long)needed, pool.objsize);
-    int64_t object = nm_region_alloc(region, NM_POOL_IF, why);
-    if (object < 0) return (int)object;
-
-    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, (uint32_t)object);
-    memset(nifp, 0, pool.objsize);
+    uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_IF);
+    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, object);
+    memset(nifp, 0, nm_region_pool(region, NM_POOL_IF).objsize);
     memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
-    nifp->ni_tx_rings = rings[NM_TX];
-    nifp->ni_rx_rings = rings[NM_RX];
-    nifp->ni_host_tx_rings = hosts[NM_TX];
-    nifp->ni_host_rx_rings = hosts[NM_RX];
-    uint64_t here = nm_region_offset(region, NM_POOL_IF, (uint32_t)object);
+    nifp->ni_tx_rings = port->num_rings[NM_TX];
+    nifp->ni_rx_rings = port->num_rings[NM_RX];
+    nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];
+    nifp->ni_host_rx_rings = if_entries(port, NM_RX) - port->num_rings[NM_RX];
+    uint64_t here = nm_region_offset(region, NM_POOL_IF, object);
     ssize_t *ring_ofs = nifp->ring_ofs; /* tx, host tx, rx, host rx; 0: not bound */
     for (int d = NM_TX; d >= NM_RX; d--) {
         for (uint32_t i = file->first[d]; i < file->last[d]; i++)
             ring_ofs[i] =
                 (ssize_t)(nm_region_offset(region, NM_POOL_RING, port->krings[d][i].ring_object) -
                           here);
-        ring_ofs += rings[d] + hosts[d];
+        ring_ofs += if_entries(port, d);
     }
     file->nifp = nifp;
-    file->if_object = (uint32_t)object;
-    return 0;
+    file->if_object = object;
 }
 
 /* A chain through the first word of each buffer, its head the one allocated last. */
 static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wanted) {
     uint32_t head = 0, granted = 0;
     for (; granted < wanted; granted++) {
-        int64_t index = nm_region_alloc(port->region, NM_POOL_BUF, NULL);
+        int64_t index = nm_region_alloc(port->region, NM_POOL_BUF);
         if (index < 0) break;
         *(uint32_t *)nm_region_object(port->region, NM_POOL_BUF, (uint32_t)index) = head;
         head = (uint32_t)index;
     }
     file->nifp->ni_bufs_head = head;
     file->extra_bufs = granted;
+}
+
+static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusal *why) {
+    if (!kring->users) {
+        create_ring(kring);
+        int error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
+        if (error) {
+            struct census census = take_census(kring->port->region);
+            give_back_ring(kring, &census);
+            return error;
+        }
+    }
+    kring->users++;
+    kring->exclusive += exclusive;
+    return 0;
 }
 
 static int acquire_rings(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
@@ -364,6 +371,13 @@ static int acquire_rings(struct nm_port *port, struct nm_file *file, struct nm_r
     return 0;
 }
 
+/* How many host rings a port has is decided by the first file, and forgotten with the last. */
+static void settle_host_rings(struct nm_port *port) {
+    if (port->files) return;
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+        port->num_host[dir] = port->has_host;
+}
+
 static void let_go(struct nm_port *port, struct nm_file *file) {
     leave_rings(port, file);
     struct census census = take_census(port->region);
@@ -371,10 +385,9 @@ static void let_go(struct nm_port *port, struct nm_file *file) {
     if (file->nifp) give_back_extra(port, file, &census);
     nm_region_reclaim(port->region, census.owed, census.visible);
     if (file->nifp) nm_region_free(port->region, NM_POOL_IF, file->if_object);
-    if (--port->files == 0)
-        for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
-            port->num_host[dir] = port->has_host;
-    *file = (struct nm_file){.wake = file->wake};
+    port->files--;
+    settle_host_rings(port);
+    file->nifp = NULL;
 }
 
 static uint32_t host_rings(const struct nm_port *port, uint32_t wanted) {
@@ -398,17 +411,18 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     int error = ring_range(port, request, file, why);
     if (!error && !port->files) error = check_mtu(port, file, why);
     if (!error) error = check_exclusive(port, file, why);
+    if (!error) error = check_memory(port, file, why);
     if (error) {
-        *file = (struct nm_file){.wake = file->wake};
+        settle_host_rings(port);
         return error;
     }
     port->files++;
     error = acquire_rings(port, file, why);
-    if (!error) error = create_if(port, file, why);
     if (error) {
         let_go(port, file);
         return error;
     }
+    create_if(port, file);
     grant_extra(port, file, request->nr_extra_bufs);
 
     request->nr_offset = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
@@ -443,4 +457,6 @@ void nm_file_unregister(struct nm_file *file) {
     *link = file->next_file;
     pthread_mutex_unlock(&port->lock);
     let_go(port, file);
+    file->port = NULL;
+    file->active = false;
 }

@@ -34,10 +34,18 @@ class RateLimit(logging.Filter):
             return count < BURST
 
 
+class OneLine(logging.Formatter):
+    """A record is a line: control characters in what programs call themselves and their ports are escaped."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        line = super().formatMessage(record)
+        return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+
+
 def set_up(level: str) -> None:
     """Once, at start."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("cuse-netmap: %(levelname)s: %(message)s"))
+    handler.setFormatter(OneLine("cuse-netmap: %(levelname)s: %(message)s"))
     handler.addFilter(RateLimit())
     logging.getLogger().handlers[:] = [handler]
     set_level(level)

@@ -132,7 +132,21 @@ struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_p
     return region->pools[pool].geometry;
 }
 
-int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool, struct nm_refusal *why) {
+static uint32_t available(enum nm_pool pool, const struct nm_pool_geometry *g) {
+    return g->objtotal - (pool == NM_POOL_BUF ? NETMAP_BUF_FIRST : 0);
+}
+
+int nm_region_check(const struct nm_region *region, enum nm_pool pool, uint64_t count,
+                    struct nm_refusal *why) {
+    const struct nm_pool_geometry *g = &region->pools[pool].geometry;
+    uint32_t most = available(pool, g);
+    if (count <= most - g->used) return 0;
+    return nm_refuse(why, ENOMEM,
+                     "the %s pool is short: %llu of %u bytes asked for, %u of %u are free",
+                     pool_name[pool], (unsigned long long)count, g->objsize, most - g->used, most);
+}
+
+int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool) {
     struct pool *p = &region->pools[pool];
     uint32_t total = p->geometry.objtotal;
     for (uint32_t w = p->hint / WORD_BITS; w < words(total); w++) {
@@ -146,8 +160,7 @@ int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool, struct nm_r
         return index;
     }
     p->hint = total;
-    return nm_refuse(why, ENOMEM, "the %s pool is empty: all %u objects of %u bytes are in use",
-                     pool_name[pool], p->geometry.used, p->geometry.objsize);
+    return -ENOMEM;
 }
 
 bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index) {

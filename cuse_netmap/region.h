@@ -49,8 +49,11 @@ struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_p
 /* The head of the chain of ports that live in this region; the chain is ring_core's to keep. */
 struct nm_port **nm_region_ports(struct nm_region *region);
 
-/* The lowest free object of a pool: its index, or -ENOMEM (and the pool's state in *why). */
-int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool, struct nm_refusal *why);
+/* -ENOMEM, with what was asked for and what there is in *why, unless `count` objects are free. */
+int nm_region_check(const struct nm_region *region, enum nm_pool pool, uint64_t count,
+                    struct nm_refusal *why);
+/* The lowest free object of a pool: its index, or -ENOMEM. */
+int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool);
 /* Gives an object back; false (and nothing done) if the index is out of range or already free. */
 bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index);
 

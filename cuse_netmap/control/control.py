@@ -66,7 +66,7 @@ class Work:
     what: str
     decide: "Callable[[Work], None]"
     finish: Callable[[bool], None]
-    port: str = ""  # whose release may turn a refusal into a success
+    port: str | None = None  # of a REGISTER: whose release may turn a refusal into a success
     bound: bool = False  # the descriptor holds a port through this request
 
 
@@ -162,9 +162,12 @@ class Control:
 
     def _may_pass(self, work: Work, refusal: Refused) -> bool:
         """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
-        if refusal.errno != errno.EBUSY or not work.port:
+        if work.port is None or refusal.errno not in (errno.EBUSY, errno.ENOMEM):
             return False
-        return self.inbox.releases_queued > 0 or self.registry.may_be_freed(work.port)
+        if self.inbox.releases_queued:
+            return True
+        # Any file gives memory back, only those of the port its rings.
+        return self.registry.perhaps_closing(work.port if refusal.errno == errno.EBUSY else None)
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
         if refusal is not None and refusal.errno != errno.EINTR:
@@ -202,7 +205,7 @@ class Control:
             given.write_back(succeeded=False)
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         handler = self._handlers().get(given.header.reqtype, self._unknown)
-        port = given.header.name if given.header.reqtype == RequestType.REGISTER else ""
+        port = given.header.name if given.header.reqtype == RequestType.REGISTER else None
         return Work(request, what, partial(handler, given), given.write_back, port)
 
     def _handlers(self) -> dict[int, Callable[[Transaction, Work], None]]:
@@ -232,6 +235,9 @@ class Control:
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         work.bound = True
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
+        if answer.extra_bufs < asked.extra_bufs:
+            what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"
+            log.warning("%s: pid %d (%s): %s", name, request.pid, command, what)
         return answer
 
     def _port_info(self, given: Transaction, _work: Work) -> None:
@@ -329,6 +335,6 @@ def _type_name(number: int) -> str:
 def command_of(pid: int) -> str:
     """The name of the program that a thread belongs to; "?" once it has gone."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="backslashreplace").rstrip("\n")
     except OSError:
         return "?"

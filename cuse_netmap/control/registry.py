@@ -14,10 +14,6 @@ from cuse_netmap.errors import Refused
 
 log = logging.getLogger(__name__)
 
-# What netmap clamps a request for rings and slots to (ABI.md section 3.6, VALE and pipes).
-RINGS_MAX = 256
-SLOTS_MAX = 4096
-
 
 @dataclass
 class Wire:
@@ -126,8 +122,8 @@ class Registry:
     def _new_null_port(self, name: str, request: Register) -> Port:
         if request.mem_id == 0:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        rings = {"tx": min(request.tx_rings, RINGS_MAX), "rx": min(request.rx_rings, RINGS_MAX)}
-        slots = {"tx": min(request.tx_slots, SLOTS_MAX), "rx": min(request.rx_slots, SLOTS_MAX)}
+        rings = {"tx": request.tx_rings, "rx": request.rx_rings}
+        slots = {"tx": request.tx_slots, "rx": request.rx_slots}
         return null_port(self.region, f"null:{name}", rings, slots)
 
     def release(self, open_file: OpenFile) -> Holder | None:
@@ -142,10 +138,10 @@ class Registry:
             holder.port.close()
         return holder
 
-    def may_be_freed(self, name: str) -> bool:
-        """Whether somebody who holds the port is perhaps just closing it."""
-        wire = self.wires.get(name)
-        return wire is not None and any(holder.open.perhaps_closing for holder in self.holding(wire.port))
+    def perhaps_closing(self, name: str | None) -> bool:
+        """Whether somebody who holds the port of that name, or with None any, is perhaps just closing it."""
+        holders = (holder for holder in self.holders.values() if name in (None, holder.name))
+        return any(holder.open.perhaps_closing for holder in holders)
 
     # ---- information
 

@@ -92,6 +92,7 @@ def read_rest(transaction: Transaction) -> None:
     if size:
         transaction.body = transaction.memory.read(header.body, size)
     _read_options(transaction, size)
+    header.raw_name = header.raw_name[:-1] + b"\0"
 
 
 def _read_options(transaction: Transaction, body_size: int) -> None:
@@ -116,7 +117,8 @@ def _read_options(transaction: Transaction, body_size: int) -> None:
                 raise Refused(errno.EINVAL, f"option {OptionType(option.type).name} is given twice")
             seen[option.type] = option
             size = _body_size(option)
-            if max(size, option.header.size_given) > MOST or total + size > MOST:
+            too_much = max(option.header.size_given, total + size) > MOST
+            if too_much or used + size > BUFFER_SIZE:
                 raise Refused(errno.EMSGSIZE, f"body and options take more than {MOST} bytes")
             option.body = memory.read(address + Option.size(), size) if size else b""
             used += size
