@@ -7,6 +7,7 @@ import select
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,14 @@ SENT = Legacy(
     flags=Mode.ALL_NIC,
     spare2=0x88888888,
 )
-SIZES = {"memsize": 343019520, "tx_slots": 1024, "rx_slots": 1024, "tx_rings": 4, "rx_rings": 4, "arg2": 1}
+SIZES: dict[str, Any] = {
+    "memsize": 343019520,
+    "tx_slots": 1024,
+    "rx_slots": 1024,
+    "tx_rings": 4,
+    "rx_rings": 4,
+    "arg2": 1,
+}
 
 
 @pytest.fixture
@@ -130,7 +138,7 @@ def test_rings_and_modes_that_do_not_exist_are_invalid(fd: int, ringid: int, fla
     assert call(fd, NIOCREGIF, replace(SENT, ringid=ringid, flags=flags))[0] == errno.EINVAL
 
 
-def test_no_tx_poll_may_stand_in_ringid(fd: int) -> None:
+def test_no_tx_poll_may_stand_in_ringid() -> None:
     """ABI.md 5: flags = nr_flags plus NO_TX_POLL from nr_ringid."""
     poller = select.poll()
     for ringid, tail in ((0x1000, 1023), (0, 0)):

@@ -150,7 +150,7 @@ def test_an_index_outside_a_tx_ring_resets_it(port: Port, head: int, cur: int) -
 
 
 def test_a_cur_before_head_is_refused_and_not_mended(port: Port) -> None:
-    """ABI.md 10: head <= cur; indices inside the ring are left to the program, which goes on once it has mended them."""
+    """ABI.md 10: head <= cur; indices inside the ring are left to the program to mend."""
     ring = port.tx[0]
     ring.head, ring.cur = 5, 3
     for _ in range(3):
@@ -208,7 +208,7 @@ def test_slots_are_cleaned_when_a_ring_is_wrong(port: Port) -> None:
     ring.set_slot(5, 163839, 2048)
     ring.head = 2000
     port.txsync()
-    cleaned = {slot: (0, 0, 0xFFFF, 77) for slot in spoilt} | {
+    cleaned = dict.fromkeys(spoilt, (0, 0, 0xFFFF, 77)) | {
         4: (before[4][0], 0, 0xFFFF, 77),
         5: (163839, 2048, 0, 0),
     }
@@ -331,7 +331,8 @@ def test_an_rx_ring_holds_all_slots_but_one(wire: Port, host: socket.socket) -> 
     """ABI.md 9 and 10: the rest waits, in order."""
     for number in range(40):
         host.send(frame(number))
-    ring, got = wire.rx[0], []
+    ring = wire.rx[0]
+    got: list[bytes] = []
     while len(got) < 40:
         wire.rxsync()
         assert ring.space == min(15, 40 - len(got))
