@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """NIOCCTRL before any request is looked at: header, body and options, their errors and their order (ABI.md 4.1)."""
 
+import ctypes
 import errno
 import mmap
 import os
@@ -102,16 +103,13 @@ def test_a_body_that_cannot_be_read_is_a_fault(fd: int, address: int) -> None:
 def test_a_body_that_ends_in_unmapped_memory_is_a_fault(fd: int) -> None:
     """ABI.md 4.1 step 4: a short transfer is EFAULT; one that just fits is none."""
     with mmap.mmap(-1, 2 * mmap.PAGESIZE) as memory:
-        whole = Block.__new__(Block)
-        import ctypes
-
-        whole.buffer = (ctypes.c_char * (2 * mmap.PAGESIZE)).from_buffer(memory)
-        end = whole.address + mmap.PAGESIZE
+        view = (ctypes.c_char * (2 * mmap.PAGESIZE)).from_buffer(memory)
+        end = ctypes.addressof(view) + mmap.PAGESIZE
         ctypes.CDLL(None).mprotect(ctypes.c_void_p(end), ctypes.c_size_t(mmap.PAGESIZE), 0)
         memory[mmap.PAGESIZE - 56 : mmap.PAGESIZE] = BODY
         assert ioctl(fd, NIOCCTRL, header(REGISTER, "quad", end - 55)) == errno.EFAULT
         assert ioctl(fd, NIOCCTRL, header(REGISTER, "quad", end - 56)) == 0
-        del whole
+        del view
 
 
 @pytest.mark.parametrize("address", [BAD_ADDRESS, 0xFFFF800000000000, 0x7FFFFFFFF000])
@@ -141,8 +139,6 @@ def test_a_body_that_can_only_be_read_fails_the_answer(fd: int) -> None:
     """ABI.md 4.1 step 9: copying out is a fault."""
     with mmap.mmap(-1, mmap.PAGESIZE) as memory:
         memory[:56] = BODY
-        import ctypes
-
         view = (ctypes.c_char * mmap.PAGESIZE).from_buffer(memory)
         address = ctypes.addressof(view)
         ctypes.CDLL(None).mprotect(ctypes.c_void_p(address), ctypes.c_size_t(mmap.PAGESIZE), mmap.PROT_READ)

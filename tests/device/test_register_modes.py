@@ -5,7 +5,6 @@ import ctypes
 import errno
 import os
 import subprocess
-import time
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Mode, PortHeader, PortInfo, Register, RequestType
 from tests.support.daemon import Daemon
-from tests.support.ioctls import device, extra_list, free_buffers, hold, ioctl, register, request
+from tests.support.ioctls import device, extra_list, free_buffers, hold, ioctl, register, request, settled
 
 pytestmark = pytest.mark.usefixtures("wires")
 
@@ -23,14 +22,6 @@ def info(name: str) -> PortInfo:
         result, body = request(fd, RequestType.PORT_INFO_GET, name, PortInfo())
     assert result == 0
     return PortInfo.decode(body)
-
-
-def settled(measure: Callable[[], int], wanted: int) -> int:
-    """What `measure` gives once it is `wanted`, or after five seconds: close() does not wait for its release."""
-    deadline = time.monotonic() + 5
-    while (found := measure()) != wanted and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return found
 
 
 # ---- modes

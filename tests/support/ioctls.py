@@ -3,7 +3,8 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from cuse_netmap.client import Port
@@ -107,6 +108,14 @@ def free_buffers() -> int:
     """How many buffers the pool can give: asked of it by a null port that takes them all, and gives them back."""
     with hold(extra_bufs=1_000_000) as port:
         return port.granted.extra_bufs
+
+
+def settled(measure: Callable[[], int], wanted: int) -> int:
+    """What `measure` gives once it is `wanted`, or after five seconds: close() does not wait for its release."""
+    deadline = time.monotonic() + 5
+    while (found := measure()) != wanted and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
 
 
 def extra_list(port: Port) -> list[int]:
