@@ -38,9 +38,9 @@ from cuse_netmap.errors import Refused
 log = logging.getLogger(__name__)
 
 TAKERS = 16
-# How long a refusal waits for a close() that may be under way: the kernel's RELEASE was seen 200 ms late at worst,
-# nearly always within a few.
+# Seconds that a REGISTER waits for a close() that may be under way. Its RELEASE follows within milliseconds.
 CLOSING_GRACE = 0.1
+CLOSING_LOOK = 0.02  # a close() that was not the last one is one no more after a while, without notice
 
 NOT_YET = {
     # Requests for kinds of ports that do not exist here get what netmap says of a missing one.
@@ -140,34 +140,37 @@ class Control:
         self._answer(work.request, work.what, refusal)
 
     def _decide(self, work: Work) -> Refused | None:
-        """Decides, again after each release while one may turn the refusal into a success."""
+        """Decides a request, a REGISTER only once whoever is just closing its port has closed it.
+
+        close() does not wait for its RELEASE, but the program that opens the port next must find it free, with rings
+        as new. So does a pool that is empty until a release under way gives back what it holds.
+        """
         until = time.monotonic() + CLOSING_GRACE
         with self.lock:
             while True:
                 if work.request.abandoned:
                     return Refused(errno.EINTR, "interrupted")
+                if work.port is not None and self._wait_for_release(work.port, until):
+                    continue
                 try:
                     work.decide(work)
-                except Refused as refused:
-                    refusal = refused
+                except Refused as refusal:
+                    short = refusal.errno == errno.ENOMEM and work.port is not None
+                    if not (short and self._wait_for_release(None, until)):
+                        return refusal
                 except Exception:
                     log.exception("control failed")
                     return Refused(errno.EIO, "internal error")
                 else:
                     return None
-                patience = until - time.monotonic()
-                if patience <= 0 or not self._may_pass(work, refusal):
-                    return refusal
-                self.released.wait(patience)
 
-    def _may_pass(self, work: Work, refusal: Refused) -> bool:
-        """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
-        if work.port is None or refusal.errno not in (errno.EBUSY, errno.ENOMEM):
+    def _wait_for_release(self, port: str | None, until: float) -> bool:
+        """Waits for a release that may be under way, of that port or of any; False if there is none, or no time."""
+        patience = until - time.monotonic()
+        if patience <= 0 or not (self.inbox.releases_queued or self.registry.perhaps_closing(port)):
             return False
-        if self.inbox.releases_queued:
-            return True
-        # Any file gives memory back, only those of the port its rings.
-        return self.registry.perhaps_closing(work.port if refusal.errno == errno.EBUSY else None)
+        self.released.wait(min(patience, CLOSING_LOOK))
+        return True
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
         if refusal is not None and refusal.errno != errno.EINTR:

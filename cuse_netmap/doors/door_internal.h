@@ -20,13 +20,15 @@ struct nm_open {
     struct nm_door *door;
     uint64_t id;
     uint64_t poll_handle;
-    bool perhaps_closing;
+    uint64_t closed_at;   /* ns, CLOCK_MONOTONIC: a close() that nothing has followed; 0: none */
     uint32_t parked;      /* requests of this file that wait */
     bool taken;           /* one of them is with control */
     struct nm_open *next; /* in the door's list of all opens */
     struct nm_open *prev;
     struct nm_open *next_release;
 };
+
+uint64_t nm_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* A request on its way in, wherever it came from. Valid only during the dispatch. */
 struct nm_incoming {

@@ -18,6 +18,7 @@
 
 #define ATTRIBUTES_VALID (365ull * 24 * 3600) /* seconds: they change only through us */
 #define INIT_TIMEOUT_MS 5000
+#define CLOSING_NS 200000000ull /* a RELEASE comes that long after its close() at worst */
 #define BACKGROUND 2 /* asynchronous requests (RELEASE) in flight: a quarter of a queue's depth */
 
 /* ---- files ------------------------------------------------------------------------------------
@@ -60,7 +61,8 @@ struct nm_file *nm_open_file(struct nm_open *open) { return &open->file; }
 uint64_t nm_open_id(const struct nm_open *open) { return open->id; }
 
 bool nm_open_perhaps_closing(const struct nm_open *open) {
-    return READ_ONCE(open->perhaps_closing);
+    uint64_t closed_at = READ_ONCE(open->closed_at);
+    return closed_at && nm_now_ns() - closed_at < CLOSING_NS;
 }
 
 /* ---- operations -------------------------------------------------------------------------------
@@ -106,7 +108,7 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
                     struct fuse_ioctl_out *out) {
     const struct fuse_ioctl_in *ioctl_in = in->argument;
     struct nm_open *open = opened(ioctl_in->fh);
-    WRITE_ONCE(open->perhaps_closing, false);
+    WRITE_ONCE(open->closed_at, 0);
     if (ioctl_in->cmd == NIOCTXSYNC || ioctl_in->cmd == NIOCRXSYNC) {
         int error = nm_file_sync(&open->file, ioctl_in->cmd == NIOCTXSYNC ? NM_TX : NM_RX);
         if (!error) {
@@ -121,7 +123,7 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
 static int do_poll(const struct fuse_poll_in *in, struct fuse_poll_out *out) {
     struct nm_open *open = opened(in->fh);
     bool schedule = in->flags & FUSE_POLL_SCHEDULE_NOTIFY;
-    WRITE_ONCE(open->perhaps_closing, false);
+    WRITE_ONCE(open->closed_at, 0);
     if (schedule) WRITE_ONCE(open->poll_handle, in->kh);
     *out = (struct fuse_poll_out){.revents = nm_file_poll(&open->file, in->events, schedule)};
     return sizeof(*out);
@@ -161,7 +163,8 @@ int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *o
     case FUSE_OPEN:
         return open_file(door, out);
     case FUSE_FLUSH:
-        WRITE_ONCE(opened(((const struct fuse_flush_in *)in->argument)->fh)->perhaps_closing, true);
+        WRITE_ONCE(opened(((const struct fuse_flush_in *)in->argument)->fh)->closed_at,
+                   nm_now_ns());
         return 0;
     case FUSE_RELEASE:
         nm_inbox_release(door, opened(((const struct fuse_release_in *)in->argument)->fh));

@@ -49,7 +49,7 @@ struct nm_inbox {
     uint32_t next_early;
 };
 
-static uint64_t now_ns(void) {
+uint64_t nm_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -140,7 +140,7 @@ int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_
     } else {
         append(inbox, parked);
         if (interrupted_early(inbox, door, parked->ticket.unique)) {
-            parked->deadline = now_ns() + INTERRUPT_GRACE_NS;
+            parked->deadline = nm_now_ns() + INTERRUPT_GRACE_NS;
             pthread_cond_signal(&inbox->new_deadline);
         }
         pthread_cond_signal(&inbox->new_request);
@@ -242,7 +242,7 @@ void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int erro
 
 void nm_inbox_release(struct nm_door *door, struct nm_open *open) {
     struct nm_inbox *inbox = door->inbox;
-    WRITE_ONCE(open->perhaps_closing, true); /* not every last close has sent a FLUSH */
+    WRITE_ONCE(open->closed_at, nm_now_ns()); /* not every last close has sent a FLUSH */
     pthread_mutex_lock(&inbox->lock);
     open->next_release = NULL;
     if (inbox->last_release)
@@ -306,7 +306,7 @@ void nm_inbox_interrupt(struct nm_door *door, uint64_t unique) {
         inbox->early[place].door = door;
         inbox->early[place].unique = unique;
     } else if (!parked->deadline) {
-        parked->deadline = now_ns() + INTERRUPT_GRACE_NS;
+        parked->deadline = nm_now_ns() + INTERRUPT_GRACE_NS;
         pthread_cond_signal(&inbox->new_deadline);
     }
     pthread_mutex_unlock(&inbox->lock);
@@ -314,7 +314,7 @@ void nm_inbox_interrupt(struct nm_door *door, uint64_t unique) {
 
 /* A request whose time is over, which needs its answer from us; else NULL, and when the next is. */
 static struct parked *expired(struct nm_inbox *inbox, uint64_t *next) {
-    uint64_t now = now_ns();
+    uint64_t now = nm_now_ns();
     *next = UINT64_MAX;
     for (struct parked *parked = inbox->first; parked; parked = parked->next) {
         if (!parked->deadline || parked->answered || parked->committed) continue;

@@ -62,7 +62,8 @@ uint32_t nm_inbox_releases_queued(struct nm_inbox *inbox);
 
 struct nm_file *nm_open_file(struct nm_open *open);
 uint64_t nm_open_id(const struct nm_open *open); /* never used twice */
-/* close() was called on one of the file's descriptors, and nothing else since: perhaps the last. */
+/* close() was called on one of the file's descriptors a moment ago, and nothing else since: perhaps
+ * it was the last. */
 bool nm_open_perhaps_closing(const struct nm_open *open);
 
 #endif
