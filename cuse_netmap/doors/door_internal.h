@@ -72,7 +72,7 @@ extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;
 
 #define NM_INTERRUPTS_REMEMBERED 64
 #define NM_TURNED_AWAY_REMEMBERED 32 /* for the log; the log takes no more at once either */
-#define NM_PARKED_MOST 1000          /* by all users together; the transports have room for them */
+#define NM_PARKED_MOST 248           /* by all users together; the transports have room for them */
 
 /* The requests that wait for control and the files that wait for release. */
 struct nm_requests {

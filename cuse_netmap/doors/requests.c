@@ -12,7 +12,7 @@
 #define INTERRUPT_GRACE_NS                                                                         \
     50000000ull /* an interrupted caller is let go after this, decided or not */
 #define PARKED_PER_FILE 4
-#define PARKED_PER_USER 256
+#define PARKED_PER_USER 128
 #define TAKEN_PER_USER 12 /* of control's 16 takers: one user's slow memory stops nobody else */
 
 static uint64_t now_ns(void) {
