@@ -82,7 +82,7 @@ struct nm_door {
  */
 int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *out);
 
-#define NM_PARKED_MOST 1000 /* by all users together; the transports have room for them */
+#define NM_PARKED_MOST 248 /* by all users together; the transports have room for them */
 
 /* inbox.c, the doors' side: NM_PARKED, or -EBUSY (too many of this file wait), -ENOMEM, -ENODEV. */
 int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open);

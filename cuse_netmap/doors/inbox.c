@@ -14,7 +14,7 @@
 #define INTERRUPT_GRACE_NS                                                                         \
     50000000ull /* an interrupted caller is let go after this, decided or not */
 #define PARKED_PER_FILE 4
-#define PARKED_PER_USER 256
+#define PARKED_PER_USER 128
 #define TURNED_AWAY_MAX 32 /* remembered for the log, which takes no more at once either */
 #define TAKEN_MAX 16       /* what control can have in hand */
 #define TAKEN_PER_USER 12  /* one user's slow memory stops nobody else */
