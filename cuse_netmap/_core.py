@@ -3,10 +3,10 @@
 
 import errno
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from cuse_netmap._engine import ffi, lib
 from cuse_netmap.errors import Refused
@@ -30,6 +30,10 @@ DROPS = {
 BACKENDS = {"tap": lib.nm_tap_backend(), "null": lib.nm_null_backend()}
 
 
+def _text(pointer: Any) -> str:
+    return str(ffi.string(pointer).decode(errors="replace"))
+
+
 class _Why:
     """Room for C's reason, and the check that turns a negative result into a `Refused`."""
 
@@ -38,8 +42,7 @@ class _Why:
 
     def check(self, result: int, doing: str = "") -> int:
         if result < 0:
-            text = ffi.string(self.pointer.text).decode(errors="replace")
-            raise Refused(-result, text or doing or os.strerror(-result))
+            raise Refused(-result, _text(self.pointer.text) or doing or os.strerror(-result))
         return result
 
 
@@ -112,6 +115,7 @@ class Port:
 
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
+        self.counted: Counter[tuple[str, str]] = Counter()
 
     @property
     def files(self) -> int:
@@ -153,6 +157,16 @@ class Port:
                     ring,
                     RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots),
                 )
+
+    def new_counts(self) -> Counter[tuple[str, str]]:
+        """What all rings together have counted since the call before this, by direction and counter."""
+        now: Counter[tuple[str, str]] = Counter()
+        for direction, _, ring in self.stats():
+            counts = {"packets": ring.packets, "bytes": ring.bytes, "bad rings": ring.bad_rings}
+            for name, count in {**counts, "bad slots": ring.bad_slots, **ring.drops}.items():
+                now[direction, name] += count
+        before, self.counted = self.counted, now
+        return now - before
 
     def close(self) -> None:
         """No program may be registered on it any more."""
@@ -225,6 +239,10 @@ class OpenFile:
         why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
         return bytes(ffi.buffer(body))
 
+    def activate(self) -> None:
+        """From now on its syncs and polls reach the rings that `register` bound, if it did."""
+        lib.nm_file_activate(self.file)
+
     def unregister(self) -> None:
         lib.nm_file_unregister(self.file)
 
@@ -240,101 +258,120 @@ class OpenFile:
         lib.nm_open_destroy(self.pointer)
 
 
-class ClientMemory:
-    """The memory of the thread whose system call is being answered. Refused EFAULT for all that cannot be moved."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-
-    def read(self, address: int, size: int) -> bytes:
-        buffer = ffi.new("char[]", size)
-        self._check(lib.nm_client_read(self.pid, address, buffer, size), "read", address, size)
-        return bytes(ffi.buffer(buffer, size))
-
-    def write(self, address: int, data: bytes) -> None:
-        self._check(lib.nm_client_write(self.pid, address, data, len(data)), "write", address, len(data))
-
-    def _check(self, result: int, verb: str, address: int, size: int) -> None:
-        if result == -errno.EPERM:
-            reason = "the kernel forbids reading the program's memory: see `cuse-netmap doctor`, ptrace scope"
-        elif result == -errno.ESRCH:
-            reason = "the program is in a PID namespace that the daemon does not see"
-        else:
-            reason = f"cannot {verb} {size} bytes at {address:#x}"
-        if result < 0:
-            raise Refused(errno.EFAULT, reason)
-
-
 class Request:
-    """An ioctl that waits for an answer."""
+    """An ioctl that waits for an answer, and the memory of its caller.
 
-    def __init__(self, pointer: Any) -> None:
+    Reading and writing are Refused with EFAULT for all that cannot be moved, EINTR once the caller has gone.
+    """
+
+    def __init__(self, inbox: Any, pointer: Any) -> None:
+        self.inbox = inbox
         self.pointer = pointer
         self.open = OpenFile(pointer.open)
         self.argument = int(pointer.argument)
         self.command = int(pointer.command)
         self.pid = int(pointer.pid)
         self.uid = int(pointer.uid)
-        self.memory = ClientMemory(self.pid)
+
+    def read(self, address: int, size: int) -> bytes:
+        buffer = ffi.new("char[]", size)
+        result = lib.nm_request_read(self.inbox, self.pointer, address, buffer, size)
+        self._check(result, f"cannot read {size} bytes at {address:#x}")
+        return bytes(ffi.buffer(buffer, size))
+
+    def write(self, address: int, data: bytes) -> None:
+        result = lib.nm_request_write(self.inbox, self.pointer, address, data, len(data))
+        self._check(result, f"cannot write {len(data)} bytes at {address:#x}")
+
+    @staticmethod
+    def _check(result: int, reason: str) -> None:
+        if result == -errno.EINTR:
+            raise Refused(errno.EINTR, "interrupted")
+        if result == -errno.EPERM:
+            reason = "the kernel forbids reading the program's memory: see `cuse-netmap doctor`"
+        elif result == -errno.ESRCH:
+            reason = "the program is in a PID namespace that the daemon does not see"
+        if result < 0:
+            raise Refused(errno.EFAULT, reason)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the caller was interrupted and has got EINTR."""
+        return bool(lib.nm_inbox_abandoned(self.inbox, self.pointer))
+
+    def commit(self) -> bool:
+        """The caller waits for the answer, which must follow at once; False if it is abandoned."""
+        return bool(lib.nm_inbox_commit(self.inbox, self.pointer))
+
+    def reply(self, error: int) -> None:
+        """Answers with 0 or an errno, and ends the request."""
+        lib.nm_inbox_reply(self.inbox, self.pointer, -error)
+
+
+@dataclass(frozen=True)
+class TurnedAway:
+    """An ioctl that was refused with EBUSY before control saw it: its thread, command and the reason."""
+
+    pid: int
+    command: int
+    reason: str
+
+
+class Inbox:
+    """Where control takes its work from, whatever door it came by (inbox.h)."""
+
+    def __init__(self) -> None:
+        out = ffi.new("struct nm_inbox **")
+        _Why().check(lib.nm_inbox_create(out), "starting the inbox")
+        self.pointer = out[0]
+
+    def next(self) -> Request | TurnedAway | None:
+        """The next request, or news of one that did not get in, waiting for it; None once the inbox is shut."""
+        out, away = ffi.new("struct nm_request **"), ffi.new("struct nm_turned_away *")
+        result = lib.nm_inbox_next(self.pointer, out, away)
+        if result < 0:
+            return None
+        return Request(self.pointer, out[0]) if result else TurnedAway(away.pid, away.command, _text(away.reason))
+
+    def next_release(self) -> OpenFile | None:
+        """The next released file, waiting for it; None once the inbox is shut."""
+        out = ffi.new("struct nm_open **")
+        return OpenFile(out[0]) if lib.nm_inbox_next_release(self.pointer, out) > 0 else None
+
+    @property
+    def releases_queued(self) -> int:
+        return int(lib.nm_inbox_releases_queued(self.pointer))
+
+    def shut(self) -> None:
+        """`next` and `next_release` return."""
+        lib.nm_inbox_shut(self.pointer)
+
+    def destroy(self) -> None:
+        """Only when no thread is inside any more."""
+        lib.nm_inbox_destroy(self.pointer)
 
 
 class Door:
     """The FUSE door over the regular file `path` (door.h). Refused EOPNOTSUPP: this kernel cannot."""
 
-    def __init__(self, region: Region, path: str, mode: int, uid: int, gid: int, transport: str) -> None:
+    def __init__(self, region: Region, inbox: Inbox, path: str, *, mode: int, gid: int, transport: str) -> None:
         config = ffi.new("struct nm_door_config *")
         encoded = ffi.new("char[]", os.fsencode(path))
-        config.path, config.mode, config.uid, config.gid = encoded, mode, uid, gid
+        config.path, config.mode, config.uid, config.gid = encoded, mode, 0, gid
         config.transport = TRANSPORTS[transport]
         out, why = ffi.new("struct nm_door **"), _Why()
-        why.check(lib.nm_fuse_door_open(config, region.pointer, out, why.pointer))
+        why.check(lib.nm_fuse_door_open(config, region.pointer, inbox.pointer, out, why.pointer))
         self.pointer = out[0]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self.stop()
 
     @property
     def transport(self) -> str:
         """The one in use: "uring" or "classic"."""
-        return str(ffi.string(lib.nm_door_transport(self.pointer)).decode())
-
-    def next(self) -> Request | None:
-        """The next request, waiting for it; None once the door is shut."""
-        out = ffi.new("struct nm_request **")
-        result = lib.nm_door_next(self.pointer, -1, out)
-        return Request(out[0]) if result > 0 else None
-
-    def reply(self, request: Request, error: int) -> bool:
-        """Answers with 0 or an errno; False if the caller was interrupted and has got EINTR instead."""
-        return bool(lib.nm_door_reply(self.pointer, request.pointer, -error))
-
-    def abandoned(self, request: Request) -> bool:
-        return bool(lib.nm_door_abandoned(self.pointer, request.pointer))
-
-    def next_release(self, timeout: float | None) -> OpenFile | None:
-        """The next released file; None after `timeout` seconds. Raises EOFError once the door is shut."""
-        out = ffi.new("struct nm_open **")
-        milliseconds = -1 if timeout is None else max(0, int(timeout * 1000) + 1)
-        result = lib.nm_door_next_release(self.pointer, milliseconds, out)
-        if result < 0:
-            raise EOFError
-        return OpenFile(out[0]) if result else None
-
-    def nudge_releases(self) -> None:
-        """`next_release` returns None now, to be called again with another timeout."""
-        lib.nm_door_nudge_releases(self.pointer)
-
-    @property
-    def releases_queued(self) -> int:
-        return int(lib.nm_door_releases_queued(self.pointer))
+        return _text(lib.nm_door_transport(self.pointer))
 
     def stop(self) -> None:
-        """Unmounts and ends every request; `next` and `next_release` return."""
+        """Unmounts and ends every system call on the device."""
         lib.nm_door_stop(self.pointer)
 
     def destroy(self) -> None:
-        """Only when no thread is inside the door any more."""
+        """Only when the inbox has no takers any more."""
         lib.nm_door_destroy(self.pointer)

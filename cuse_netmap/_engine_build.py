@@ -14,8 +14,8 @@ ffibuilder.set_source(
     """
     #include "backends/null.h"
     #include "backends/tap.h"
-    #include "client_memory.h"
     #include "doors/door.h"
+    #include "doors/inbox.h"
     #include "ports/ports.h"
     """,
     include_dirs=["cuse_netmap", "cuse_netmap/include"],

@@ -435,12 +435,16 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     request->nr_host_rx_rings = (uint16_t)port->num_host[NM_RX];
     request->nr_extra_bufs = file->extra_bufs;
 
+    file->port = port;
     pthread_mutex_lock(&port->lock);
     file->next_file = port->first_file;
     port->first_file = file;
     pthread_mutex_unlock(&port->lock);
-    store_release(&file->port, port);
     return 0;
+}
+
+void nm_file_activate(struct nm_file *file) {
+    if (file->port) store_release(&file->active, true);
 }
 
 void nm_file_unregister(struct nm_file *file) {
@@ -452,6 +456,7 @@ void nm_file_unregister(struct nm_file *file) {
         link = &(*link)->next_file;
     *link = file->next_file;
     pthread_mutex_unlock(&port->lock);
-    nm_file_withdraw(file);
     let_go(port, file);
+    file->port = NULL;
+    file->active = false;
 }

@@ -90,7 +90,7 @@ class Ring:
 
     def advance(self, by: int = 1) -> None:
         """Moves head and cur."""
-        self.head = self.cur = self.next(self.head, by)
+        self.cur = self.head = self.next(self.head, by)  # in this order: head never passes cur
 
     def slot(self, index: int) -> tuple[int, int, int, int]:
         """(buf_idx, len, flags, ptr)."""
@@ -196,7 +196,7 @@ class Port:
             parts.append(bytes(rx.buffer(buf_idx)[:length]))
             at = rx.next(at)
             if not flags & NS_MOREFRAG:
-                rx.head = rx.cur = at
+                rx.cur = rx.head = at
                 yield b"".join(parts)
                 parts = []
 

@@ -16,12 +16,13 @@ from typing import Any, Self
 
 from cuse_netmap import config, device
 from cuse_netmap import log as logs
-from cuse_netmap._core import Events, Region
+from cuse_netmap._core import Events, Inbox, Region
 from cuse_netmap.backends import BACKENDS, Interface
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
 from cuse_netmap.control.registry import Registry, Wire
 from cuse_netmap.errors import Refused, SetupError
+from cuse_netmap.links import LinkNotices
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Daemon:
         self.path = Path("/dev") / self.config.device.name
         self.transport = ""
         self.interfaces: dict[str, Interface] = {}
+        self.deleted: list[Interface] = []  # of these, those that are said to be
         self.on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def run(self) -> int:
@@ -58,15 +60,19 @@ class Daemon:
                 )
             except Refused as refusal:
                 raise SetupError(f"packet memory: {refusal.reason}") from refusal
+            self.notices = LinkNotices()
+            stack.callback(self.notices.close)
             self.events = Events()
             self.registry = Registry(self.region)
             for port in self.config.ports.values():
                 self._open_port(port)
             stack.enter_context(device.placeholder(self.path))
-            door = device.open_door(self.path, self.config.device, self.region)
+            inbox = Inbox()
+            door = device.open_door(self.path, self.config.device, self.region, inbox)
             stack.callback(door.stop)
+            stack.callback(inbox.shut)
             self.transport = door.transport
-            control = Control(door, self.registry, on_end=waker.end)
+            control = Control(inbox, self.registry, on_end=waker.end)
             self.control = control
             control.start()
             device.prove(self.path)
@@ -74,6 +80,7 @@ class Daemon:
             ended = self._wait(waker)
         if control.join(STOP_SECONDS):
             self.registry.close()
+            inbox.destroy()
             door.destroy()
             self.events.close()
             self.region.close()
@@ -87,17 +94,28 @@ class Daemon:
         self.interfaces[port.name] = interface
         self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description))
 
+    def _close_port(self, name: str) -> None:
+        self.registry.remove_wire(name)
+        interface = self.interfaces.pop(name)
+        if interface in self.deleted:
+            self.deleted.remove(interface)
+
     # ---- while it runs
 
     def _wait(self, waker: "_Signals") -> int:
         with selectors.DefaultSelector() as selector:
             selector.register(waker.reader, selectors.EVENT_READ)
+            selector.register(self.notices, selectors.EVENT_READ)
             if self.lifeline is not None:
                 selector.register(self.lifeline, selectors.EVENT_READ)
             while True:
                 for key, _ in selector.select():
                     if key.fd == self.lifeline:
                         return 0
+                    if key.fileobj is self.notices:
+                        self.notices.read()
+                        self._look_for_deleted()
+                        continue
                     for number in waker.read():
                         if number == _Signals.END:
                             log.error("%s was taken away: unmounted or aborted by somebody else", self.path)
@@ -106,6 +124,15 @@ class Daemon:
                             log.info("ending on %s", signal.Signals(number).name)
                             return 0
                         self.reload()
+
+    def _look_for_deleted(self) -> None:
+        """Nothing else tells a program that sleeps without waiting for frames or room."""
+        with self.control.lock:
+            for name, interface in self.interfaces.items():
+                if interface not in self.deleted and interface.deleted():
+                    interface.port.mark_gone()
+                    self.deleted.append(interface)
+                    log.warning("the interface behind %s has been deleted: a reload (SIGHUP) makes it anew", name)
 
     def _terminal_closed(self) -> bool:
         """A daemon in the foreground of a terminal ends with it; any other takes SIGHUP for a reload."""
@@ -124,9 +151,13 @@ class Daemon:
         except config.ConfigError as error:
             log.error("reload: nothing changed: %s", error)
             return
-        changes = config.diff(self.config, new)
-        # A TAP device that somebody deleted comes back by a reload.
+        self._look_for_deleted()
+        # A TAP device that somebody deleted comes back by a reload, as the file describes it now.
         lost = [name for name, interface in self.interfaces.items() if interface.port.gone and name in new.ports]
+        for name in lost:
+            self._reopen(new.ports[name])
+        anew = {f"ports.{name}" for name in lost}
+        changes = [change for change in config.diff(self.config, new) if change.table not in anew]
         if not changes and not lost:
             log.info("reload: nothing to change")
         for change in changes:
@@ -138,8 +169,6 @@ class Daemon:
                 log.info("reload: %s: done", name)
             except (Refused, SetupError) as error:
                 log.error("reload: %s: refused: %s", name, getattr(error, "reason", error))
-        for name in lost:
-            self._reopen(name)
 
     def _apply(self, change: Change, new: Config) -> None:
         """Makes one change, in the world and then in the configuration in force."""
@@ -155,22 +184,26 @@ class Daemon:
                 options = replace(options, **{change.key: change.new})
                 ports[name] = replace(ports[name], options=options)
             elif change.new is None:
-                self.registry.remove_wire(name)
-                del self.interfaces[name], ports[name]
+                self._close_port(name)
+                del ports[name]
             else:
                 self._open_port(new.ports[name])
                 ports[name] = new.ports[name]
         self.config = replace(self.config, ports=MappingProxyType(ports))
 
-    def _reopen(self, name: str) -> None:
+    def _reopen(self, port: config.Port) -> None:
+        """Makes the port anew; one that fails is in the configuration no more, so that the next reload tries again."""
+        ports = dict(self.config.ports)
+        del ports[port.name]
         with self.control.lock:
-            self.registry.remove_wire(name)
-            del self.interfaces[name]
+            self._close_port(port.name)
             try:
-                self._open_port(self.config.ports[name])
-                log.info("reload: [ports.%s]: made anew", name)
+                self._open_port(port)
+                ports[port.name] = port
+                log.info("reload: [ports.%s]: made anew", port.name)
             except SetupError as error:
-                log.error("reload: [ports.%s]: %s", name, error)
+                log.error("reload: [ports.%s]: %s", port.name, error)
+        self.config = replace(self.config, ports=MappingProxyType(ports))
 
 
 class _Signals:

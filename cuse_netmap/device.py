@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 
-from cuse_netmap._core import Door, Region
+from cuse_netmap._core import Door, Inbox, Region
 from cuse_netmap.config import Device
 from cuse_netmap.errors import Refused, SetupError
 from cuse_netmap.namespace import mounted_at, unmount
@@ -119,13 +119,14 @@ def uring_enabled(transport: str) -> Iterator[None]:
             URING_SWITCH.write_text(before)
 
 
-def open_door(path: Path, settings: Device, region: Region) -> Door:
+def open_door(path: Path, settings: Device, region: Region, inbox: Inbox) -> Door:
     """Serves the device at `path`, which placeholder() has made. SetupError says what this kernel lacks."""
     if settings.door == "cuse":
         raise SetupError("the CUSE door is not there yet: use --door fuse")
     try:
         with uring_enabled(settings.transport):
-            return Door(region, str(path), settings.mode, 0, group_id(settings.group), settings.transport)
+            gid = group_id(settings.group)
+            return Door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=settings.transport)
     except Refused as refusal:
         raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
 

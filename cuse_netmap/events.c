@@ -35,15 +35,18 @@ static void set_interest(struct nm_watch *watch) {
 
 void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
     pthread_mutex_lock(&watch->lock);
-    watch->armed |= events;
-    set_interest(watch);
+    if ((watch->armed & events) != events) { /* else its call is still to come */
+        watch->armed |= events;
+        set_interest(watch);
+    }
     pthread_mutex_unlock(&watch->lock);
 }
 
 static void fire(struct nm_watch *watch, uint32_t events) {
     pthread_mutex_lock(&watch->lock);
     watch->armed &= ~events;
-    if (watch->armed && !(events & (EPOLLERR | EPOLLHUP))) set_interest(watch);
+    /* Even for nothing: a one-shot that has fired reports no error either. */
+    if (!(events & (EPOLLERR | EPOLLHUP))) set_interest(watch);
     pthread_mutex_unlock(&watch->lock);
     watch->call(watch->arg, events);
 }

@@ -11,6 +11,7 @@
 #include "barrier.h"
 
 #define EVENTS_OF(dir) ((dir) == NM_TX ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM)
+#define WAKE_EVENT(dir) ((dir) == NM_TX ? POLLOUT : POLLIN)
 
 static bool try_lock(struct nm_kring *kring) {
     return !__atomic_test_and_set(&kring->busy, __ATOMIC_ACQUIRE);
@@ -87,43 +88,25 @@ static int sync_ring(struct nm_kring *kring, bool *ready) {
     return error;
 }
 
-static void leave(struct nm_file *file) { __atomic_sub_fetch(&file->inside, 1, __ATOMIC_SEQ_CST); }
-
-/* The file's port, which keeps its rings until leave(); NULL if the file is not registered. */
-static struct nm_port *enter(struct nm_file *file) {
-    if (!READ_ONCE(file->port)) return NULL;
-    __atomic_add_fetch(&file->inside, 1, __ATOMIC_SEQ_CST);
-    /* First counted, then looked at: whoever takes the port away in between waits for us. */
-    struct nm_port *port = __atomic_load_n(&file->port, __ATOMIC_SEQ_CST);
-    if (!port) leave(file);
-    return port;
+/* The file's port, once it is registered. */
+static struct nm_port *bound_port(struct nm_file *file) {
+    return load_acquire(&file->active) ? file->port : NULL;
 }
 
-void nm_file_withdraw(struct nm_file *file) {
-    __atomic_store_n(&file->port, NULL, __ATOMIC_SEQ_CST);
-    while (__atomic_load_n(&file->inside, __ATOMIC_SEQ_CST))
-        sched_yield();
-    if (__atomic_exchange_n(&file->armed, 0, __ATOMIC_SEQ_CST)) file->wake(file);
-}
-
-static int sync_rings(struct nm_port *port, struct nm_file *file, enum nm_dir dir) {
+int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
+    struct nm_port *port = bound_port(file);
+    if (!port) return -ENXIO;
     if (READ_ONCE(port->gone)) return -EIO;
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
         struct nm_kring *kring = &port->krings[dir][i];
         bool ready;
         if (!try_lock(kring)) continue; /* another thread is at it: as good as ours */
         sync_ring(kring, &ready);
+        /* A sleeper of epoll may have looked before there was anything to wait for. */
+        if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) port->ops->arm(kring);
         unlock(kring);
     }
     return 0;
-}
-
-int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
-    struct nm_port *port = enter(file);
-    if (!port) return -ENXIO;
-    int error = sync_rings(port, file, dir);
-    leave(file);
-    return error;
 }
 
 /* A poll that skipped a busy ring could sleep through what the other thread is about to publish. */
@@ -139,20 +122,21 @@ static uint32_t poll_ring(struct nm_kring *kring, bool arm) {
     wait_lock(kring);
     int error = sync_ring(kring, &ready);
     if (error) revents |= POLLERR;
-    if (ready)
-        revents |= EVENTS_OF(kring->dir);
-    else if (arm)
-        kring->port->ops->arm(kring);
+    if (ready) revents |= EVENTS_OF(kring->dir);
+    /* Ready or not: an edge-triggered epoll does not ask again before it is woken. */
+    if (arm) kring->port->ops->arm(kring);
     unlock(kring);
     return revents;
 }
 
-static uint32_t poll_rings(struct nm_port *port, struct nm_file *file, uint32_t events, bool arm) {
-    if (READ_ONCE(port->gone)) return POLLERR;
+uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
+    struct nm_port *port = bound_port(file);
+    if (!port || READ_ONCE(port->gone)) return POLLERR;
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
     if (arm) {
         /* First asked for, then looked at: whoever publishes in between sees the wish. */
-        __atomic_or_fetch(&file->armed, (want_tx ? POLLOUT : 0) | (want_rx ? POLLIN : 0),
+        __atomic_or_fetch(&file->armed,
+                          (want_tx ? WAKE_EVENT(NM_TX) : 0) | (want_rx ? WAKE_EVENT(NM_RX) : 0),
                           __ATOMIC_SEQ_CST);
         full_barrier();
     }
@@ -173,17 +157,9 @@ static uint32_t poll_rings(struct nm_port *port, struct nm_file *file, uint32_t 
     return revents & (events | POLLERR);
 }
 
-uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
-    struct nm_port *port = enter(file);
-    if (!port) return POLLERR;
-    uint32_t revents = poll_rings(port, file, events, arm);
-    leave(file);
-    return revents;
-}
-
 void nm_kring_wake(struct nm_kring *kring) {
     struct nm_port *port = kring->port;
-    uint32_t event = kring->dir == NM_TX ? POLLOUT : POLLIN;
+    uint32_t event = WAKE_EVENT(kring->dir);
     full_barrier();
     pthread_mutex_lock(&port->lock);
     for (struct nm_file *file = port->first_file; file; file = file->next_file) {

@@ -4,7 +4,8 @@
  *
  * Threads. Sync and poll (nm_file_sync, nm_file_poll) may run anywhere at any time. Everything that
  * changes what exists (create, destroy, register, unregister) is called by one thread at a time,
- * which the caller sees to. A file may be unregistered while others sync and poll it.
+ * which the caller sees to, and unregister of an active file only once no sync or poll of it can be
+ * running.
  */
 #ifndef CUSE_NETMAP_RING_CORE_H
 #define CUSE_NETMAP_RING_CORE_H
@@ -105,8 +106,8 @@ struct nm_port_config {
 
 /* One open file of /dev/netmap. The door makes it at open and destroys it after release. */
 struct nm_file {
-    struct nm_port *port; /* set last, with release order, when the file is registered */
-    uint32_t inside;      /* syncs and polls in progress */
+    struct nm_port *port; /* that holds it, from register to unregister */
+    bool active;          /* set last, with release order: its rings may be synced */
     uint32_t first[NM_DIRS], last[NM_DIRS]; /* rings bound: [first, last) */
     bool no_tx_poll, exclusive;
     uint32_t extra_bufs;
@@ -117,7 +118,6 @@ struct nm_file {
     void (*wake)(struct nm_file *file);
 };
 
-/* ENOMEM: a netmap_if of that many rings does not fit its pool's objects. */
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
                    struct nm_port **out, struct nm_refusal *why);
 /* No file may be registered on it any more. */
@@ -136,12 +136,11 @@ void nm_port_gone(struct nm_port *port);
  * ENOMEM a pool is empty or its objects are too small */
 int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
                      struct nm_refusal *why);
-/* Undoes it, giving back every ring nobody else uses and the extra buffers. Waits for syncs and
- * polls in progress; sleepers are woken. */
+/* Until then a registered file's syncs and polls find it unregistered, and it may be unregistered
+ * although they go on: a program's threads need not wait for REGISTER to return. */
+void nm_file_activate(struct nm_file *file);
+/* Undoes it, giving back every ring nobody else uses and the extra buffers. */
 void nm_file_unregister(struct nm_file *file);
-/* The first half of it: from its return on, syncs and polls find the file unregistered, and none is
- * in progress. */
-void nm_file_withdraw(struct nm_file *file);
 
 /* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone. */
 int nm_file_sync(struct nm_file *file, enum nm_dir dir);

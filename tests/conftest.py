@@ -38,6 +38,9 @@ def pytest_configure() -> None:
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        ipv6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        if ipv6.exists():  # interfaces say nothing that no test made them say
+            ipv6.write_text("1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,6 +20,9 @@ class Interface(Protocol):
     def mtu(self) -> int:
         """Of the interface now, in bytes; 0 if there is none. Refused ENXIO: it has gone."""
 
+    def deleted(self) -> bool:
+        """Somebody has deleted the interface."""
+
     def change(self, key: str, value: object) -> None:
         """Sets a live option. Refused when the kernel does."""
 

@@ -25,6 +25,9 @@ class NullInterface:
     def mtu(self) -> int:
         return 0
 
+    def deleted(self) -> bool:
+        return False
+
     def change(self, key: str, value: object) -> None:
         """There is nothing to change."""
 

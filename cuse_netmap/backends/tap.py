@@ -9,6 +9,8 @@ import dataclasses
 import errno
 import fcntl
 import os
+import select
+import socket
 import struct
 from typing import TYPE_CHECKING
 
@@ -25,6 +27,8 @@ IFF_TAP = 0x0002
 IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
 IFF_TUN_EXCL = 0x8000
+
+LEAST_QUEUE = 1000  # the kernel's own; netmap queues as many frames as the ring has slots
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +48,10 @@ class Options(PortOptions):
 class TapInterface:
     """A TAP device and its port."""
 
-    def __init__(self, name: str, index: int, port: "Port", description: str) -> None:
+    def __init__(self, name: str, index: int, fd: int, port: "Port", description: str) -> None:
         self.name = name
         self.index = index
+        self.fd = fd  # one of the port's queues, which close it
         self.port = port
         self.description = description
 
@@ -61,26 +66,29 @@ class TapInterface:
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the TAP device {self.name} has been deleted") from error
 
+    def deleted(self) -> bool:
+        poller = select.poll()
+        poller.register(self.fd, 0)
+        return bool(poller.poll(0))  # POLLERR: the descriptor has no device any more
+
     def change(self, key: str, value: object) -> None:
-        configure(self.name, **{key: value})
+        configure(self.index, self.name, **{key: value})
 
 
-def configure(name: str, **settings: object) -> int:
-    """Sets up (bool), mtu (bytes) and mac of the device; returns its index. Refused with the kernel's errno."""
+def configure(index: int, name: str, **settings: object) -> None:
+    """Sets up (bool), mtu (bytes), mac and queue (frames kept for the reader). Refused with the kernel's errno."""
     from pyroute2 import IPRoute
     from pyroute2.netlink.exceptions import NetlinkError
 
-    keys = {"up": "state", "mtu": "mtu", "mac": "address"}
+    keys = {"up": "state", "mtu": "mtu", "mac": "address", "queue": "txqlen"}
     changes = {keys[key]: value for key, value in settings.items() if value != ""}
     if "state" in changes:
         changes["state"] = "up" if changes["state"] else "down"
     try:
         with IPRoute() as netlink:
-            index = int(netlink.link_lookup(ifname=name)[0])
             netlink.link("set", index=index, **changes)
     except NetlinkError as error:
         raise Refused(error.code, f"configuring {name} ({settings}): {os.strerror(error.code)}") from error
-    return index
 
 
 def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
@@ -109,13 +117,15 @@ def open_port(region: "Region", events: "Events", name: str, options: Options) -
 
     fds: list[int] = []
     try:
-        for queue in range(options.queues):
-            fds.append(open_queue(name, options.sndbuf, first=queue == 0, several=options.queues > 1))
-        index = configure(name, mtu=options.mtu, mac=options.mac, up=options.up)
-    except Refused:
+        for number in range(options.queues):
+            fds.append(open_queue(name, options.sndbuf, first=number == 0, several=options.queues > 1))
+        index = socket.if_nametoindex(name)
+        queue = max(options.slots, LEAST_QUEUE)
+        configure(index, name, mtu=options.mtu, mac=options.mac, queue=queue, up=options.up)
+    except OSError:
         for fd in fds:
             os.close(fd)
         raise
     port = _core.nic_port(region, events, name, "tap", _core.tap_queues(fds), options.slots)
     description = f"tap, {options.queues} ring pair(s) of {options.slots} slots"
-    return TapInterface(name, index, port, description)
+    return TapInterface(name, index, fds[0], port, description)

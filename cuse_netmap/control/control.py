@@ -2,7 +2,7 @@
 """Decides what every ioctl but sync gets: one decision at a time, the program's memory read and written outside it.
 
 A program can keep us waiting in its own memory (a page that is never faulted in), so requests are carried by several
-threads; the door sees to it that no user holds them all. Releases have a thread of their own.
+threads; the inbox sees to it that no user holds them all. Releases have a thread of their own.
 """
 
 import errno
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cuse_netmap._core import Door, Request
+from cuse_netmap._core import Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
@@ -38,11 +38,9 @@ from cuse_netmap.errors import Refused
 log = logging.getLogger(__name__)
 
 TAKERS = 16
-# How long a refusal waits for a close() that may be under way: the kernel's RELEASE was seen 200 ms late at worst,
-# nearly always within a few.
+# Seconds that a REGISTER waits for a close() that may be under way. Its RELEASE follows within milliseconds.
 CLOSING_GRACE = 0.1
-
-PENDING = Refused(errno.EAGAIN, "not decided yet")
+CLOSING_LOOK = 0.02  # a close() that was not the last one is one no more after a while, without notice
 
 NOT_YET = {
     # Requests for kinds of ports that do not exist here get what netmap says of a missing one.
@@ -66,28 +64,21 @@ class Work:
 
     request: Request
     what: str
-    decide: Callable[[], None]
+    decide: "Callable[[Work], None]"
     finish: Callable[[bool], None]
     port: str | None = None  # of a REGISTER: whose release may turn a refusal into a success
-
-
-@dataclass
-class Waiting:
-    """Work that was refused because of a file that is perhaps being closed."""
-
-    work: Work
-    until: float
+    bound: bool = False  # the descriptor holds a port through this request
 
 
 class Control:
-    """The threads between a door and a registry."""
+    """The threads between an inbox and a registry."""
 
-    def __init__(self, door: Door, registry: Registry, on_end: Callable[[], None]) -> None:
-        self.door = door
+    def __init__(self, inbox: Inbox, registry: Registry, on_end: Callable[[], None]) -> None:
+        self.inbox = inbox
         self.registry = registry
-        self.on_end = on_end  # called once the door is shut, by whomever
+        self.on_end = on_end  # called once the inbox is shut, by whomever
         self.lock = threading.Lock()
-        self.waiting: list[Waiting] = []
+        self.released = threading.Condition(self.lock)
         self.threads = [threading.Thread(target=self._serve, name=f"control-{i}", daemon=True) for i in range(TAKERS)]
         self.threads.append(threading.Thread(target=self._serve_releases, name="releases", daemon=True))
 
@@ -105,101 +96,96 @@ class Control:
     # ---- threads
 
     def _serve(self) -> None:
-        while (request := self.door.next()) is not None:
+        while (request := self.inbox.next()) is not None:
+            if isinstance(request, TurnedAway):
+                _log_refusal(request.pid, _ioctl_name(request.command), Refused(errno.EBUSY, request.reason))
+                continue
             try:
                 work = self._understand(request)
             except Refused as refusal:
-                self._answer(request, IOCTL_NAMES.get(request.command, hex(request.command)), refusal)
+                self._answer(request, _ioctl_name(request.command), refusal)
             except Exception:
                 log.exception("control failed")
-                self.door.reply(request, errno.EIO)
+                request.reply(errno.EIO)
             else:
-                if (verdict := self._decide(work)) is not PENDING:
-                    self._conclude(work, verdict)
+                self._attempt(work)
 
     def _serve_releases(self) -> None:
-        try:
-            while True:
-                released = self.door.next_release(self._patience())
-                with self.lock:
-                    if released is not None:
-                        holder = self.registry.release(released)
-                        released.destroy()
-                        if holder:
-                            log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
-                    again, self.waiting = self.waiting, []
-                for waiting in again:
-                    if (verdict := self._decide(waiting.work, waiting.until)) is not PENDING:
-                        # The program's memory may keep its answer waiting, which must not keep releases.
-                        threading.Thread(target=self._conclude, args=(waiting.work, verdict), daemon=True).start()
-        except EOFError:
-            self.on_end()
+        # Nothing here may wait for a program: this thread is everybody's.
+        while (released := self.inbox.next_release()) is not None:
+            with self.lock:
+                holder = self.registry.release(released)
+                released.destroy()
+                self.released.notify_all()
+            if holder:
+                log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
+        self.on_end()
 
-    def _patience(self) -> float | None:
-        """Seconds until the first of the waiting refusals is final."""
-        with self.lock:
-            if not self.waiting:
-                return None
-            return max(0.0, min(waiting.until for waiting in self.waiting) - time.monotonic())
-
-    def _decide(self, work: Work, until: float | None = None) -> Refused | None:
-        """None: granted; or the refusal; or PENDING, when the work has been put among the waiting."""
-        with self.lock:
-            if self.door.abandoned(work.request):
-                return Refused(errno.EINTR, "interrupted")
-            try:
-                work.decide()
-            except Refused as refusal:
-                until = until or time.monotonic() + CLOSING_GRACE
-                if not self._may_pass(work, refusal) or time.monotonic() >= until:
-                    return refusal
-                self.waiting.append(Waiting(work, until))
-            except Exception:
-                log.exception("control failed")
-                return Refused(errno.EIO, "internal error")
-            else:
-                return None
-        self.door.nudge_releases()
-        return PENDING
-
-    def _conclude(self, work: Work, refusal: Refused | None) -> None:
-        """Tells the program."""
+    def _attempt(self, work: Work) -> None:
+        """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
+        refusal = self._decide(work)
         try:
             work.finish(refusal is None)
         except Refused as unwritable:
             refusal = refusal or unwritable
-        wanted = self._answer(work.request, work.what, refusal)
-        if not wanted and refusal is None and work.port is not None:
-            with self.lock:  # a REGISTER whose caller has been told EINTR
-                self.registry.release(work.request.open)
+        if work.request.commit():
+            if work.bound:
+                work.request.open.activate()
+        else:
+            refusal = refusal or Refused(errno.EINTR, "interrupted")
+            if work.bound:
+                with self.lock:
+                    self.registry.release(work.request.open)
+                    self.released.notify_all()
+        self._answer(work.request, work.what, refusal)
 
-    def _may_pass(self, work: Work, refusal: Refused) -> bool:
-        """close() does not wait for its RELEASE: a refusal may be out of date before it is given."""
-        if work.port is None or refusal.errno not in (errno.EBUSY, errno.ENOMEM):
+    def _decide(self, work: Work) -> Refused | None:
+        """Decides a request, a REGISTER only once whoever is just closing its port has closed it.
+
+        close() does not wait for its RELEASE, but the program that opens the port next must find it free, with rings
+        as new. So does a pool that is empty until a release under way gives back what it holds.
+        """
+        until = time.monotonic() + CLOSING_GRACE
+        with self.lock:
+            while True:
+                if work.request.abandoned:
+                    return Refused(errno.EINTR, "interrupted")
+                if work.port is not None and self._wait_for_release(work.port, until):
+                    continue
+                try:
+                    work.decide(work)
+                except Refused as refusal:
+                    short = refusal.errno == errno.ENOMEM and work.port is not None
+                    if not (short and self._wait_for_release(None, until)):
+                        return refusal
+                except Exception:
+                    log.exception("control failed")
+                    return Refused(errno.EIO, "internal error")
+                else:
+                    return None
+
+    def _wait_for_release(self, port: str | None, until: float) -> bool:
+        """Waits for a release that may be under way, of that port or of any; False if there is none, or no time."""
+        patience = until - time.monotonic()
+        if patience <= 0 or not (self.inbox.releases_queued or self.registry.perhaps_closing(port)):
             return False
-        if self.door.releases_queued:
-            return True
-        # Any file gives memory back, only those of the port its rings.
-        return self.registry.perhaps_closing(work.port if refusal.errno == errno.EBUSY else None)
+        self.released.wait(min(patience, CLOSING_LOOK))
+        return True
 
-    def _answer(self, request: Request, what: str, refusal: Refused | None) -> bool:
-        """False if the caller has got EINTR already."""
-        if refusal is None:
-            return self.door.reply(request, 0)
-        if refusal.errno != errno.EINTR:
-            command = command_of(request.pid)
-            log.warning("refused: pid %d (%s): %s: %s (%s)", request.pid, command, what, refusal.reason, refusal.code)
-        return self.door.reply(request, refusal.errno or errno.EIO)
+    def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
+        if refusal is not None and refusal.errno != errno.EINTR:
+            _log_refusal(request.pid, what, refusal)
+        request.reply((refusal.errno or errno.EIO) if refusal else 0)
 
     # ---- what is asked
 
     def _understand(self, request: Request) -> Work:
         """Reads what the ioctl carries. Refused for what can be told without deciding."""
-        name = IOCTL_NAMES.get(request.command, f"ioctl {request.command:#x}")
+        name = _ioctl_name(request.command)
         match request.command:
             case code if code in (NIOCTXSYNC, NIOCRXSYNC):
                 direction = "tx" if code == NIOCTXSYNC else "rx"
-                return Work(request, name, partial(request.open.sync, direction), lambda _: None)
+                return Work(request, name, lambda _: request.open.sync(direction), lambda _: None)
             case code if code == NIOCCTRL:
                 return self._ctrl(request)
             case code if code in (NIOCGINFO, NIOCREGIF):
@@ -212,7 +198,7 @@ class Control:
     def _ctrl(self, request: Request) -> Work:
         if not request.argument:
             raise Refused(errno.EINVAL, "the argument is NULL")
-        given = transaction.begin(request.memory, request.argument)
+        given = transaction.begin(request, request.argument)
         type_name = _type_name(given.header.reqtype)
         what = f"NIOCCTRL {type_name} {given.header.name!r}"
         try:
@@ -223,9 +209,9 @@ class Control:
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         handler = self._handlers().get(given.header.reqtype, self._unknown)
         port = given.header.name if given.header.reqtype == RequestType.REGISTER else None
-        return Work(request, what, partial(handler, request, given), given.write_back, port)
+        return Work(request, what, partial(handler, given), given.write_back, port)
 
-    def _handlers(self) -> dict[int, Callable[[Request, Transaction], None]]:
+    def _handlers(self) -> dict[int, Callable[[Transaction, Work], None]]:
         return {
             RequestType.REGISTER: self._register,
             RequestType.PORT_INFO_GET: self._port_info,
@@ -234,32 +220,34 @@ class Control:
             **{kind: partial(_not_yet, kind) for kind in NOT_YET},
         }
 
-    def _unknown(self, _request: Request, given: Transaction) -> None:
+    def _unknown(self, given: Transaction, _work: Work) -> None:
         raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
 
-    def _register(self, request: Request, given: Transaction) -> None:
-        answer = self._bind(request, given.header.name, Register.decode(given.body))
+    def _register(self, given: Transaction, work: Work) -> None:
+        answer = self._bind(work, given.header.name, Register.decode(given.body))
         if given.options:
             # What nobody has handled fails the request, after the fact, as in netmap.
-            self.registry.release(request.open)
+            self.registry.release(work.request.open)
+            work.bound = False
             kinds = ", ".join(str(option.type) for option in given.options)
             raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
         given.answer = answer.encode()
 
-    def _bind(self, request: Request, name: str, asked: Register) -> Register:
-        command = command_of(request.pid)
+    def _bind(self, work: Work, name: str, asked: Register) -> Register:
+        request, command = work.request, command_of(work.request.pid)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
+        work.bound = True
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
         if answer.extra_bufs < asked.extra_bufs:
             what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"
             log.warning("%s: pid %d (%s): %s", name, request.pid, command, what)
         return answer
 
-    def _port_info(self, _request: Request, given: Transaction) -> None:
+    def _port_info(self, given: Transaction, _work: Work) -> None:
         asked = PortInfo.decode(given.body)
         given.answer = self.registry.port_info(given.header.name, asked.mem_id).encode()
 
-    def _pools_info(self, _request: Request, given: Transaction) -> None:
+    def _pools_info(self, given: Transaction, _work: Work) -> None:
         asked = PoolsInfo.decode(given.body)
         name = given.header.name
         if not name:
@@ -273,36 +261,36 @@ class Control:
             setattr(answer, f"{pool}_size", geometry.objsize)
         given.answer = answer.encode()
 
-    def _port_header(self, _request: Request, given: Transaction) -> None:
+    def _port_header(self, given: Transaction, _work: Work) -> None:
         self.registry.find(given.header.name, 0, 0)
         given.answer = bytes(len(given.body))  # interfaces have no virtio-net header
 
     # ---- the legacy requests
 
     def _legacy(self, request: Request, name: str) -> Work:
-        given = Legacy.decode(request.memory.read(request.argument, Legacy.size()))
+        given = Legacy.decode(request.read(request.argument, Legacy.size()))
         what = f"{name} {given.name!r}"
         decide = self._legacy_register if request.command == NIOCREGIF else self._legacy_info
 
         def finish(_succeeded: bool) -> None:
-            request.memory.write(request.argument, given.encode())
+            request.write(request.argument, given.encode())
 
-        port = given.name if request.command == NIOCREGIF else None
-        return Work(request, what, partial(decide, request, given), finish, port)
+        port = given.name if request.command == NIOCREGIF else ""
+        return Work(request, what, partial(decide, given), finish, port)
 
-    def _legacy_info(self, _request: Request, given: Legacy) -> None:
+    def _legacy_info(self, given: Legacy, _work: Work) -> None:
         legacy.check_version(given)
         if given.cmd == LegacyCommand.BDG_LIST:
             raise Refused(errno.ENOENT, "there are no VALE switches")
         legacy.from_port_info(given, self.registry.port_info(given.name, given.arg2))
 
-    def _legacy_register(self, request: Request, given: Legacy) -> None:
+    def _legacy_register(self, given: Legacy, work: Work) -> None:
         legacy.check_version(given)
         if given.cmd != LegacyCommand.REGISTER:
             self._legacy_command(given)
             return
         name, asked = legacy.to_register(given)
-        legacy.from_register(given, self._bind(request, name, asked))
+        legacy.from_register(given, self._bind(work, name, asked))
 
     def _legacy_command(self, given: Legacy) -> None:
         kind = (
@@ -330,9 +318,17 @@ class Control:
             raise Refused(number, reason)
 
 
-def _not_yet(kind: RequestType, _request: Request, _given: Transaction) -> None:
+def _not_yet(kind: RequestType, _given: Transaction, _work: Work) -> None:
     number, reason = NOT_YET[kind]
     raise Refused(number, reason)
+
+
+def _log_refusal(pid: int, what: str, refusal: Refused) -> None:
+    log.warning("refused: pid %d (%s): %s: %s (%s)", pid, command_of(pid), what, refusal.reason, refusal.code)
+
+
+def _ioctl_name(command: int) -> str:
+    return IOCTL_NAMES.get(command, f"ioctl {command:#x}")
 
 
 def _type_name(number: int) -> str:

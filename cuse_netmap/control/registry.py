@@ -2,6 +2,7 @@
 """Which ports there are, which open file holds which, and when either goes. Called with control's lock held."""
 
 import errno
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -10,6 +11,8 @@ from cuse_netmap.control import names
 from cuse_netmap.control.names import Kind
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, PortInfo, Register
 from cuse_netmap.errors import Refused
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,6 +35,20 @@ class Holder:
     pid: int
     command: str
     private: bool = field(default=False)  # the port ends with this file
+
+
+def crossed(port: Port) -> str:
+    """What has crossed the port since this was last asked and what was dropped or wrong, in words; "" for nothing."""
+    counts = port.new_counts()
+    if not counts:
+        return ""
+    sides = []
+    for direction, verb in (("rx", "received"), ("tx", "sent")):
+        side = {name: counts.pop((direction, name), 0) for name in ("packets", "bytes")}
+        lost = [f"{count} {name}" for (way, name), count in sorted(counts.items()) if way == direction]
+        dropped = f", dropped {', '.join(lost)}" if lost else ""
+        sides.append(f"{verb} {side['packets']} packets, {side['bytes']} bytes{dropped}")
+    return "; ".join(sides)
 
 
 class Registry:
@@ -114,6 +131,8 @@ class Registry:
         holder = self.holders.pop(open_file.id, None)
         if holder is None:
             return None
+        if holder.port.files == 1 and (what := crossed(holder.port)):
+            log.info("%s: %s", holder.name, what)
         holder.open.unregister()
         if holder.private and not holder.port.files:
             holder.port.close()

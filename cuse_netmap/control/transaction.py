@@ -6,8 +6,8 @@ Header, body and options are read once, checked as netmap checks them, and writt
 
 import errno
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from cuse_netmap._core import ClientMemory
 from cuse_netmap.control.requests import (
     BODY_SIZES,
     CTRL_VERSIONS,
@@ -25,6 +25,13 @@ BUFFER_SIZE = (2 + KNOWN_TYPES) * 8 + 4096 + KNOWN_TYPES * 8
 OVERHEAD = (2 + KNOWN_TYPES) * 8
 OPTION_COST = 8 + Option.size()
 MOST = 4096  # body and options together
+
+
+class Memory(Protocol):
+    """The program's memory; both are Refused with EFAULT, or EINTR."""
+
+    def read(self, address: int, size: int) -> bytes: ...
+    def write(self, address: int, data: bytes) -> None: ...
 
 
 @dataclass
@@ -45,7 +52,7 @@ class GivenOption:
 class Transaction:
     """A request on its way through: `answer` becomes the body."""
 
-    memory: ClientMemory
+    memory: Memory
     address: int
     header: Header
     body: bytes = b""
@@ -67,7 +74,7 @@ class Transaction:
         self.memory.write(self.address, self.header.encode())
 
 
-def begin(memory: ClientMemory, address: int) -> Transaction:
+def begin(memory: Memory, address: int) -> Transaction:
     """Reads the header. Refused EFAULT."""
     return Transaction(memory, address, Header.decode(memory.read(address, Header.size())))
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "doors/door_internal.h"
+#include "doors/inbox.h"
 
 #define READERS_MAX 64
 
@@ -45,7 +46,8 @@ static void *read_requests(void *arg) {
         if (size >= (ssize_t)sizeof(struct fuse_in_header)) {
             serve(door, buffer, (size_t)size, out);
         } else if (size < 0 && errno != EINTR && errno != EAGAIN && errno != ENOENT) {
-            nm_requests_shut(door); /* ENODEV: unmounted or aborted, by us or by somebody else */
+            nm_inbox_shut(
+                door->inbox); /* ENODEV: unmounted or aborted, by us or by somebody else */
             return NULL;
         }
     }

@@ -1,19 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* A door: how system calls on the device get in. Sync and poll are answered here by the engine;
- * every other ioctl, and every release, is handed to control, which takes them with nm_door_next
- * and nm_door_next_release. */
+ * every other ioctl, and every release, goes to the inbox. */
 #ifndef CUSE_NETMAP_DOOR_H
 #define CUSE_NETMAP_DOOR_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "refusal.h"
 #include "region.h"
 
 struct nm_door;
-struct nm_open;
-struct nm_file;
+struct nm_inbox;
 
 enum nm_transport { NM_TRANSPORT_AUTO, NM_TRANSPORT_URING, NM_TRANSPORT_CLASSIC };
 
@@ -24,46 +21,15 @@ struct nm_door_config {
     enum nm_transport transport;
 };
 
-/* An ioctl that waits for control's answer. */
-struct nm_request {
-    struct nm_open *open;
-    uint64_t argument; /* the ioctl's third argument, in the caller's address space */
-    uint32_t command;
-    uint32_t pid; /* the calling thread's; good until the answer */
-    uint32_t uid, gid;
-};
-
 /* Mounts the one-file filesystem and starts serving it.
  * EOPNOTSUPP: this kernel has no passthrough, or not the transport asked for; else -errno of the
  * system call that failed, with *why saying which. */
 int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *region,
-                      struct nm_door **out, struct nm_refusal *why);
-/* Unmounts, ends every request with ENODEV and joins the threads; control's takers return. The
- * opens stay valid until nm_door_destroy. */
+                      struct nm_inbox *inbox, struct nm_door **out, struct nm_refusal *why);
+/* Unmounts, ends every system call with ECONNABORTED and joins the threads. A door that somebody
+ * else takes away shuts the inbox. The opens stay valid until nm_door_destroy. */
 void nm_door_stop(struct nm_door *door);
 void nm_door_destroy(struct nm_door *door);
 const char *nm_door_transport(const struct nm_door *door); /* "uring" or "classic" */
-
-/* Takes the next request, waiting for it. 1; 0 after timeout_ms (-1: none); -ESHUTDOWN. One request
- * of a file is out at a time, and no user may hold all takers. */
-int nm_door_next(struct nm_door *door, int timeout_ms, struct nm_request **out);
-/* Answers a request: error is 0 or a negative errno. False if its caller has gone and got EINTR. */
-bool nm_door_reply(struct nm_door *door, struct nm_request *request, int error);
-/* Has the caller gone? What is not decided yet need not be. */
-bool nm_door_abandoned(struct nm_door *door, struct nm_request *request);
-
-/* Takes the next file to be released: all its system calls have returned. The taker unregisters it
- * and gives it back with nm_open_destroy. Results as nm_door_next. */
-int nm_door_next_release(struct nm_door *door, int timeout_ms, struct nm_open **out);
-void nm_open_destroy(struct nm_open *open);
-/* The taker of releases returns now, with 0, to reconsider how long it wants to wait. */
-void nm_door_nudge_releases(struct nm_door *door);
-/* Files that are released but not taken yet. */
-uint32_t nm_door_releases_queued(struct nm_door *door);
-
-struct nm_file *nm_open_file(struct nm_open *open);
-uint64_t nm_open_id(const struct nm_open *open); /* never used twice */
-/* close() was called on one of the file's descriptors, and nothing else since: perhaps the last. */
-bool nm_open_perhaps_closing(const struct nm_open *open);
 
 #endif

@@ -20,13 +20,15 @@ struct nm_open {
     struct nm_door *door;
     uint64_t id;
     uint64_t poll_handle;
-    bool perhaps_closing;
+    uint64_t closed_at;   /* ns, CLOCK_MONOTONIC: a close() that nothing has followed; 0: none */
     uint32_t parked;      /* requests of this file that wait */
     bool taken;           /* one of them is with control */
     struct nm_open *next; /* in the door's list of all opens */
     struct nm_open *prev;
     struct nm_open *next_release;
 };
+
+uint64_t nm_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* A request on its way in, wherever it came from. Valid only during the dispatch. */
 struct nm_incoming {
@@ -47,15 +49,6 @@ struct nm_ticket {
     void *queue, *entry;
 };
 
-struct nm_parked {
-    struct nm_request request; /* first: what control sees */
-    struct nm_ticket ticket;
-    bool taken;        /* control has it, and will reply */
-    bool answered;     /* its caller was interrupted and has its answer already */
-    uint64_t deadline; /* ns, CLOCK_MONOTONIC, by which it must be answered; 0: none */
-    struct nm_parked *next, *prev;
-};
-
 struct nm_transport_ops {
     const char *name;
     /* Starts serving; INIT is done. -errno. */
@@ -69,21 +62,6 @@ struct nm_transport_ops {
 
 extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;
 
-#define NM_INTERRUPTS_REMEMBERED 64
-
-/* The requests that wait for control and the files that wait for release. */
-struct nm_requests {
-    pthread_mutex_t lock;
-    pthread_cond_t new_request, new_release, new_deadline;
-    pthread_t reaper;
-    bool started, stopping, nudged;
-    struct nm_parked *first, *last; /* every parked request, oldest first */
-    struct nm_open *first_release;
-    uint32_t releases_queued;
-    uint64_t early_interrupts[NM_INTERRUPTS_REMEMBERED]; /* for requests not seen yet */
-    uint32_t next_early;
-};
-
 struct nm_door {
     int device; /* /dev/fuse */
     int mount;  /* the mount itself, wherever it is attached; -1 once removed */
@@ -93,7 +71,7 @@ struct nm_door {
     uint32_t minor;                           /* protocol in use */
     const struct nm_transport_ops *transport; /* of all but what only read/write can carry */
     void *transport_state;
-    struct nm_requests requests;
+    struct nm_inbox *inbox;
     pthread_mutex_t opens_lock;
     struct nm_open *first_open;
     uint64_t next_id;
@@ -104,18 +82,12 @@ struct nm_door {
  */
 int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *out);
 
-/* requests.c */
-void nm_requests_create(struct nm_door *door);
-int nm_requests_start(struct nm_door *door);
-/* Takers return -ESHUTDOWN from now on. */
-void nm_requests_shut(struct nm_door *door);
-/* That, and the reaper is joined. */
-void nm_requests_stop(struct nm_door *door);
-void nm_requests_destroy(struct nm_door *door);
-/* NM_PARKED, or -errno. */
-int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open);
-void nm_requests_interrupt(struct nm_door *door, uint64_t unique);
-void nm_requests_release(struct nm_door *door, struct nm_open *open);
+#define NM_PARKED_MOST 248 /* by all users together; the transports have room for them */
+
+/* inbox.c, the doors' side: NM_PARKED, or -EBUSY (too many of this file wait), -ENOMEM, -ENODEV. */
+int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open);
+void nm_inbox_interrupt(struct nm_door *door, uint64_t unique);
+void nm_inbox_release(struct nm_door *door, struct nm_open *open);
 
 /* classic.c: threads that read /dev/fuse. */
 int nm_readers_start(struct nm_door *door, uint32_t threads);

@@ -14,9 +14,11 @@
 
 #include "barrier.h"
 #include "doors/door_internal.h"
+#include "doors/inbox.h"
 
 #define ATTRIBUTES_VALID (365ull * 24 * 3600) /* seconds: they change only through us */
 #define INIT_TIMEOUT_MS 5000
+#define CLOSING_NS 200000000ull /* a RELEASE comes that long after its close() at worst */
 #define BACKGROUND 2 /* asynchronous requests (RELEASE) in flight: a quarter of a queue's depth */
 
 /* ---- files ------------------------------------------------------------------------------------
@@ -59,7 +61,8 @@ struct nm_file *nm_open_file(struct nm_open *open) { return &open->file; }
 uint64_t nm_open_id(const struct nm_open *open) { return open->id; }
 
 bool nm_open_perhaps_closing(const struct nm_open *open) {
-    return READ_ONCE(open->perhaps_closing);
+    uint64_t closed_at = READ_ONCE(open->closed_at);
+    return closed_at && nm_now_ns() - closed_at < CLOSING_NS;
 }
 
 /* ---- operations -------------------------------------------------------------------------------
@@ -105,7 +108,7 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
                     struct fuse_ioctl_out *out) {
     const struct fuse_ioctl_in *ioctl_in = in->argument;
     struct nm_open *open = opened(ioctl_in->fh);
-    WRITE_ONCE(open->perhaps_closing, false);
+    WRITE_ONCE(open->closed_at, 0);
     if (ioctl_in->cmd == NIOCTXSYNC || ioctl_in->cmd == NIOCRXSYNC) {
         int error = nm_file_sync(&open->file, ioctl_in->cmd == NIOCTXSYNC ? NM_TX : NM_RX);
         if (!error) {
@@ -114,13 +117,13 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
         }
         /* Control refuses it, so that the log has its line like every other refusal. */
     }
-    return nm_requests_park(door, in, open);
+    return nm_inbox_park(door, in, open);
 }
 
 static int do_poll(const struct fuse_poll_in *in, struct fuse_poll_out *out) {
     struct nm_open *open = opened(in->fh);
     bool schedule = in->flags & FUSE_POLL_SCHEDULE_NOTIFY;
-    WRITE_ONCE(open->perhaps_closing, false);
+    WRITE_ONCE(open->closed_at, 0);
     if (schedule) WRITE_ONCE(open->poll_handle, in->kh);
     *out = (struct fuse_poll_out){.revents = nm_file_poll(&open->file, in->events, schedule)};
     return sizeof(*out);
@@ -160,13 +163,14 @@ int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *o
     case FUSE_OPEN:
         return open_file(door, out);
     case FUSE_FLUSH:
-        WRITE_ONCE(opened(((const struct fuse_flush_in *)in->argument)->fh)->perhaps_closing, true);
+        WRITE_ONCE(opened(((const struct fuse_flush_in *)in->argument)->fh)->closed_at,
+                   nm_now_ns());
         return 0;
     case FUSE_RELEASE:
-        nm_requests_release(door, opened(((const struct fuse_release_in *)in->argument)->fh));
+        nm_inbox_release(door, opened(((const struct fuse_release_in *)in->argument)->fh));
         return 0;
     case FUSE_INTERRUPT:
-        nm_requests_interrupt(door, ((const struct fuse_interrupt_in *)in->argument)->unique);
+        nm_inbox_interrupt(door, ((const struct fuse_interrupt_in *)in->argument)->unique);
         return NM_NO_REPLY;
     case FUSE_FORGET:
     case FUSE_BATCH_FORGET:
@@ -285,22 +289,21 @@ static int handshake(struct nm_door *door, enum nm_transport wanted, struct nm_r
 }
 
 int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *region,
-                      struct nm_door **result, struct nm_refusal *why) {
+                      struct nm_inbox *inbox, struct nm_door **result, struct nm_refusal *why) {
     struct nm_door *door = calloc(1, sizeof(*door));
     if (!door) return nm_refuse(why, ENOMEM, "out of memory");
     *door = (struct nm_door){.device = -1,
                              .mount = -1,
                              .region = region,
+                             .inbox = inbox,
                              .mode = config->mode,
                              .uid = config->uid,
                              .gid = config->gid};
     pthread_mutex_init(&door->opens_lock, NULL);
-    nm_requests_create(door);
     door->device = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     int error = door->device < 0 ? nm_refuse(why, errno, "/dev/fuse: %s", strerror(errno)) : 0;
     if (!error) error = make_mount(door, why);
     if (!error) error = handshake(door, config->transport, why);
-    if (!error) error = nm_requests_start(door);
     if (!error) error = door->transport->start(door, why);
     if (!error) error = attach_mount(door, config->path, why);
     if (error) {
@@ -315,14 +318,12 @@ int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *reg
 const char *nm_door_transport(const struct nm_door *door) { return door->transport->name; }
 
 void nm_door_stop(struct nm_door *door) {
-    nm_requests_stop(door);
     remove_mount(door);
     if (door->transport) door->transport->stop(door);
 }
 
 void nm_door_destroy(struct nm_door *door) {
     if (door->transport) door->transport->destroy(door);
-    nm_requests_destroy(door);
     while (door->first_open)
         nm_open_destroy(door->first_open);
     if (door->device >= 0) close(door->device);

@@ -12,19 +12,21 @@
 
 #include "barrier.h"
 #include "doors/door_internal.h"
+#include "doors/inbox.h"
 
-#define DEPTH 8          /* entries of a queue that are ready for requests */
-#define ENTRIES_MAX 1024 /* of a queue, with those that wait for control */
+/* Entries of a queue. One that holds a request for control is away until the answer, and when none
+ * is left the kernel keeps what comes until one is committed: an entry registered later does not
+ * fetch what waits already. So there are always more than can be away. */
+#define ENTRIES (NM_PARKED_MOST + 8)
+#define SUBMISSIONS 32
 #define THREAD_STACK (256u << 10)
 #define EVENT NULL /* the user_data of the eventfd's completions */
 
 struct uring_entry {
     struct nm_fuse_uring_header header;
-    _Alignas(8) char payload[NM_PAYLOAD];
-    struct iovec parts[2];
+    struct iovec parts[2]; /* the header, the payload */
     struct uring_entry *next_answered;
-    int error;                /* of an answer from elsewhere */
-    struct uring_entry *next; /* of all the queue's entries */
+    int error; /* of an answer from elsewhere */
 };
 
 struct uring_queue {
@@ -37,8 +39,8 @@ struct uring_queue {
     uint64_t event_value;
     struct uring_entry *answered; /* pushed by anyone, popped by the queue's thread */
     struct uring_entry *entries;
-    uint32_t num_entries, num_parked;
-    int result; /* of coming up; set before `up` */
+    char *payloads; /* apart, as most are never touched */
+    int result;     /* of coming up; set before `up` */
     bool up, ring_ready;
 };
 
@@ -71,16 +73,16 @@ static void command(struct uring_queue *queue, struct uring_entry *entry, uint32
     area->queue = queue->id;
 }
 
-static int add_entry(struct uring_queue *queue) {
-    if (queue->num_entries >= ENTRIES_MAX) return -ENOMEM;
-    struct uring_entry *entry = calloc(1, sizeof(*entry));
-    if (!entry) return -ENOMEM;
-    entry->parts[0] = (struct iovec){&entry->header, sizeof(entry->header)};
-    entry->parts[1] = (struct iovec){entry->payload, sizeof(entry->payload)};
-    entry->next = queue->entries;
-    queue->entries = entry;
-    queue->num_entries++;
-    command(queue, entry, NM_FUSE_URING_REGISTER, 0);
+static int add_entries(struct uring_queue *queue) {
+    queue->entries = calloc(ENTRIES, sizeof(queue->entries[0]));
+    queue->payloads = calloc(ENTRIES, NM_PAYLOAD);
+    if (!queue->entries || !queue->payloads) return -ENOMEM;
+    for (int i = 0; i < ENTRIES; i++) {
+        struct uring_entry *entry = &queue->entries[i];
+        entry->parts[0] = (struct iovec){&entry->header, sizeof(entry->header)};
+        entry->parts[1] = (struct iovec){queue->payloads + (size_t)i * NM_PAYLOAD, NM_PAYLOAD};
+        command(queue, entry, NM_FUSE_URING_REGISTER, 0);
+    }
     return 0;
 }
 
@@ -108,14 +110,8 @@ static void serve(struct uring_queue *queue, struct uring_entry *entry) {
                              .argument_size = sizeof(entry->header.op_in),
                              .queue = queue,
                              .entry = entry};
-    int result = nm_door_dispatch(queue->door, &in, entry->payload);
-    if (result == NM_PARKED) {
-        /* This entry is away until control answers. Another takes its place, so that no number of
-         * waiting requests keeps a sync from being served on this CPU. */
-        queue->num_parked++;
-        if (queue->num_entries - queue->num_parked < DEPTH) add_entry(queue);
-        return;
-    }
+    int result = nm_door_dispatch(queue->door, &in, entry->parts[1].iov_base);
+    if (result == NM_PARKED) return;
     commit(queue, entry, header.unique, result < 0 ? result : 0, result > 0 ? (size_t)result : 0);
 }
 
@@ -126,8 +122,7 @@ static void commit_answered(struct uring_queue *queue) {
         struct fuse_in_header header;
         memcpy(&header, entry->header.in_out, sizeof(header));
         size_t size = entry->error ? 0 : sizeof(struct fuse_ioctl_out);
-        memset(entry->payload, 0, sizeof(struct fuse_ioctl_out));
-        queue->num_parked--;
+        memset(entry->parts[1].iov_base, 0, sizeof(struct fuse_ioctl_out));
         commit(queue, entry, header.unique, entry->error, size);
         entry = next;
     }
@@ -173,14 +168,13 @@ static int come_up(struct uring_queue *queue) {
     struct io_uring_params params = {.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER |
                                               IORING_SETUP_DEFER_TASKRUN |
                                               IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE,
-                                     .cq_entries = 2 * ENTRIES_MAX};
-    int error = io_uring_queue_init_params(4 * DEPTH, &queue->ring, &params);
+                                     .cq_entries = 2 * ENTRIES};
+    int error = io_uring_queue_init_params(SUBMISSIONS, &queue->ring, &params);
     if (error) return error;
     queue->ring_ready = true;
-    for (int i = 0; i < DEPTH && !error; i++)
-        error = add_entry(queue);
-    watch_event(queue);
+    error = add_entries(queue);
     if (error) return error;
+    watch_event(queue);
     error = io_uring_submit(&queue->ring);
     if (error < 0) return error;
     /* A registration that the kernel accepts completes with the first request; a refusal at once.
@@ -204,7 +198,7 @@ static void *run(void *arg) {
         if (error < 0 && error != -EINTR) break;
         alive = reap(queue);
     }
-    nm_requests_shut(queue->door);
+    nm_inbox_shut(queue->door->inbox);
     return NULL;
 }
 
@@ -258,11 +252,8 @@ static void destroy(struct nm_door *door) {
         struct uring_queue *queue = &uring->queues[i];
         if (queue->ring_ready) io_uring_queue_exit(&queue->ring);
         if (queue->event > 0) close(queue->event);
-        while (queue->entries) {
-            struct uring_entry *entry = queue->entries;
-            queue->entries = entry->next;
-            free(entry);
-        }
+        free(queue->entries);
+        free(queue->payloads);
     }
     free(uring);
     door->transport_state = NULL;

@@ -184,7 +184,7 @@ def test_the_same_buffer_in_every_slot_is_freed_once() -> None:
 
 
 def test_a_ring_without_buffers_costs_nobody_elses() -> None:
-    """Index 0 in a live ring is no buffer seen: what its owner has in hand is not taken for a lost one."""
+    """Index 0 in a live ring is no buffer that somebody sees: no lost one is mistaken for the one in hand."""
     with hold(tx_rings=1, tx_slots=8, extra_bufs=3) as other:
         one = Port("tap0")
         one.tx[0].set_slot(5, one.tx[0].slot(6)[0], 0)  # what was there is lost

@@ -94,10 +94,8 @@ struct netmap_ring {
     uint64_t offset_mask; /* with offsets: the bits of slot->ptr that hold the offset */
     uint64_t buf_align;   /* alignment in bytes that the port's hardware wants; 0 none */
 
-    /* Room for a lock between programs. Spelled out: rings begin at multiples of 64 bytes, so the
-     * compiler may not count on NM_CACHE_ALIGN. */
-    uint8_t spare[56];
-    uint8_t sem[128];
+    /* Room for a lock between programs. Objects in a region are aligned to 64 bytes, no more. */
+    uint8_t sem[128] __attribute__((aligned(64)));
 
     struct netmap_slot slot[];
 };
