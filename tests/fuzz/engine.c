@@ -139,7 +139,9 @@ static void do_register(uint32_t number) {
     }
     int error = nm_file_register(&files[number], port, &request, &why);
     if (null && error) nm_port_destroy(port);
-    if (!error) null_port[number] = null;
+    if (error) return;
+    null_port[number] = null;
+    if (below(8)) nm_file_activate(&files[number]); /* else its program never learns of it */
 }
 
 static void do_unregister(uint32_t number) {
