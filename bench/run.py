@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""`make bench`: what netmap costs here beside what this machine does without it; docs/bench.md explains each row.
+
+Runs as root, in mount and network namespaces of its own. Exit status 1 if a target is missed.
+"""
+
+import argparse
+import ctypes
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cuse_netmap.device import URING_SWITCH, program, uring_enabled
+from cuse_netmap.namespace import unshare_mounts
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = HERE.parent / "cuse_netmap"
+CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]
+SOURCES = {
+    "fuse_noop": [HERE / "fuse_noop.c"],
+    "sync": [HERE / "sync.c"],
+    "wire": [HERE / "wire.c", PACKAGE / "programs" / "frame.c"],
+}
+CLONE_NEWNET = 0x40000000
+SYNC_ROUNDS, SYNC_CALLS = 15, 4000
+SEND_ROUNDS, SEND_FRAMES = 7, 500_000
+RECEIVE_ROUNDS, RECEIVE_SECONDS = 5, 1.0
+WAKE_ROUNDS, WAKE_FRAMES = 3, 400
+START_ROUNDS = 5
+IDLE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: `base` is the same thing without netmap, `judged` what the target is about."""
+
+    name: str
+    figure: float
+    unit: str
+    base: float | None = None
+    judged: str = ""  # "figure" or "ratio"; "" for information only
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.figure / self.base if self.base else None
+
+    @property
+    def missed(self) -> bool:
+        value = {"figure": self.figure, "ratio": self.ratio}.get(self.judged)
+        if value is None:
+            return bool(self.judged)
+        return (self.most is not None and value > self.most) or (self.least is not None and value < self.least)
+
+    @property
+    def target(self) -> str:
+        if not self.judged:
+            return ""
+        bound = f"<= {self.most:g}" if self.most is not None else f">= {self.least:g}"
+        return f"{self.judged} {bound}"
+
+    def cells(self) -> list[str]:
+        base = f"{self.base:.4g} {self.unit}" if self.base is not None else ""
+        ratio = f"{self.ratio:.2f}" if self.ratio is not None else ""
+        verdict = ("NOT OK" if self.missed else "ok") if self.judged else ""
+        return [self.name, f"{self.figure:.4g} {self.unit}", base, ratio, self.target, verdict]
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+class Bench:
+    """The programs, compiled, and the measurements, each of which gives rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name, sources in SOURCES.items():
+            libraries = ["-luring"] if name == "fuse_noop" else []
+            includes = [f"-I{PACKAGE / 'include'}", f"-I{PACKAGE}"]
+            subprocess.run(["gcc", *CFLAGS, *includes, "-o", folder / name, *sources, *libraries], check=True)
+
+    def call(self, name: str, *arguments: str) -> str:
+        command = [self.folder / name, *arguments]
+        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+
+    # ---- what runs meanwhile
+
+    @contextmanager
+    def daemon(self, *options: str) -> Iterator[int]:
+        """A daemon that is ready: its process id."""
+        reader, writer = os.pipe()
+        command = [sys.executable, "-m", "cuse_netmap", "serve", "--log-level=error", *options]
+        served = subprocess.Popen([*command, f"--ready-fd={writer}"], pass_fds=(writer,), stdin=subprocess.DEVNULL)
+        os.close(writer)
+        try:
+            if not os.read(reader, 1):
+                sys.exit(f"bench: the daemon did not start: {' '.join(command)}")
+            yield served.pid
+        finally:
+            os.close(reader)
+            served.send_signal(signal.SIGTERM)
+            served.wait(10)
+
+    @contextmanager
+    def fuse_noop(self, transport: str) -> Iterator[Path]:
+        """A file whose ioctls do nothing."""
+        path = self.folder / f"noop-{transport}"
+        path.touch()
+        pipe = subprocess.PIPE
+        with uring_enabled(transport):
+            server = subprocess.Popen([self.folder / "fuse_noop", path, transport], stdin=pipe, stdout=pipe)
+            assert server.stdin is not None
+            assert server.stdout is not None
+            if not server.stdout.readline():
+                sys.exit(f"bench: the bare FUSE server ({transport}) did not start")
+        try:
+            yield path
+        finally:
+            server.stdin.close()
+            server.stdout.close()
+            server.wait(10)
+
+    # ---- measurements
+
+    def sync(self) -> Iterator[Row]:
+        """NIOCTXSYNC of an idle ring beside an ioctl that does nothing, alternating."""
+        transports = ["uring", "classic"] if URING_SWITCH.exists() else ["classic"]
+        for transport in transports:
+            with self.daemon(f"--transport={transport}"), self.fuse_noop(transport) as noop:
+                counts = [str(SYNC_CALLS), str(SYNC_ROUNDS)]
+                output = self.call("sync", *counts, "netmap", "/dev/netmap", "noop", str(noop))
+            found = re.findall(r"(\w+) ([\d.]+)", output)
+            ours, bare = (
+                statistics.median(float(value) / 1000 for name, value in found if name == wanted)
+                for wanted in ("netmap", "noop")
+            )
+            yield Row(f"sync of an idle ring, {transport}", ours, "us", bare, "ratio", most=1.5)
+
+    def send(self) -> Iterator[Row]:
+        """Frames a second that gen sends beside a loop of write(), alternating."""
+        ours, bare = [], []
+        with self.daemon("--tap=bench0"):
+            for _ in range(SEND_ROUNDS):
+                bare.append(float(self.call("wire", "write", "bare0", str(SEND_FRAMES))))
+                gen = [program("netmap-traffic"), "gen", "netmap:bench0", "-q", "-n", str(SEND_FRAMES)]
+                output = subprocess.run(gen, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+                match = re.search(r"(\d+) pps", output)
+                assert match is not None
+                ours.append(float(match[1]))
+        figures = statistics.median(ours) / 1e6, statistics.median(bare) / 1e6
+        yield Row("one sender on a TAP", figures[0], "Mpps", figures[1], "ratio", least=0.8)
+
+    def receive(self) -> Iterator[Row]:
+        """Frames a second that sink takes while the host floods it, beside a loop of poll() and read()."""
+        ours, bare = [], []
+        pipe = subprocess.PIPE
+        with self.daemon("--tap=bench0"):
+            for _ in range(RECEIVE_ROUNDS):
+                reader = subprocess.Popen([self.folder / "wire", "read", "bare0"], stdin=pipe, stdout=pipe, text=True)
+                assert reader.stdout is not None
+                reader.stdout.readline()
+                self.call("wire", "flood", "bare0", str(RECEIVE_SECONDS))
+                bare.append(int(reader.communicate()[0]) / RECEIVE_SECONDS)
+                sink = [program("netmap-traffic"), "sink", "netmap:bench0", "-q", "-t", "0.5"]
+                receiver = subprocess.Popen(sink, stdout=pipe, text=True)
+                time.sleep(0.2)
+                self.call("wire", "flood", "bench0", str(RECEIVE_SECONDS))
+                match = re.search(r"received (\d+)", receiver.communicate()[0])
+                assert match is not None
+                ours.append(int(match[1]) / RECEIVE_SECONDS)
+        figures = statistics.median(ours) / 1e6, statistics.median(bare) / 1e6
+        yield Row("one receiver on a TAP", figures[0], "Mpps", figures[1])
+
+    def wake(self) -> Iterator[Row]:
+        """From the host's send() to a sleeping program's return from poll() with the frame in hand."""
+        ours: list[float] = []
+        bare: list[float] = []
+        with self.daemon("--tap=bench0"):
+            for _ in range(WAKE_ROUNDS):
+                for name, delays in (("tap:bare0", bare), ("netmap:bench0", ours)):
+                    output = self.call("wire", "wake", name, str(WAKE_FRAMES))
+                    delays += [float(line) for line in output.split()]
+        yield Row("wake-up by a frame, median", statistics.median(ours), "us", statistics.median(bare))
+        yield Row("wake-up by a frame, p99", percentile(ours, 0.99), "us", percentile(bare, 0.99))
+
+    def idle(self) -> Iterator[Row]:
+        """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
+        starts, sizes = [], []
+        used = 0.0
+        for attempt in range(START_ROUNDS):
+            start = time.monotonic()
+            with self.daemon("--tap=bench0") as pid:
+                starts.append(time.monotonic() - start)
+                status = Path(f"/proc/{pid}/status").read_text()
+                sizes.append(int(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e6)
+                if attempt == START_ROUNDS - 1:
+                    time.sleep(0.5)
+                    before = cpu_seconds(pid)
+                    time.sleep(IDLE_SECONDS)
+                    used = cpu_seconds(pid) - before
+        yield Row("daemon ready after exec", statistics.median(starts), "s", None, "figure", most=0.7)
+        yield Row("resident when idle", statistics.median(sizes), "MB", None, "figure", most=80)
+        yield Row("CPU used when idle", used / IDLE_SECONDS * 100, "%")
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+MEASUREMENTS = {
+    "sync": Bench.sync,
+    "send": Bench.send,
+    "receive": Bench.receive,
+    "wake": Bench.wake,
+    "idle": Bench.idle,
+}
+HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]
+
+
+def table(rows: list[Row]) -> str:
+    cells = [HEADINGS, *(row.cells() for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEADINGS))]
+    return "\n".join(
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    parser.add_argument("only", nargs="*", metavar="MEASUREMENT", help=f"of {', '.join(MEASUREMENTS)} (all)")
+    given = parser.parse_args()
+    if unknown := set(given.only) - set(MEASUREMENTS):
+        parser.error(f"there is no measurement {', '.join(unknown)}")
+    if os.geteuid() != 0:
+        sys.exit("bench: needs root (sudo make bench)")
+    unshare_mounts()
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        sys.exit(f"bench: unshare(CLONE_NEWNET): {os.strerror(ctypes.get_errno())}")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="cuse-netmap-bench-") as folder:
+        bench = Bench(Path(folder))
+        for name, measure in MEASUREMENTS.items():
+            if not given.only or name in given.only:
+                print(f"{name} ...", file=sys.stderr, flush=True)
+                rows += measure(bench)
+    print(table(rows))
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    print(f"{os.uname().release}, {os.cpu_count()} CPUs, load average {load}")
+    if given.json:
+        given.json.write_text(
+            json.dumps([{**asdict(row), "ratio": row.ratio, "missed": row.missed} for row in rows], indent=1)
+        )
+    return int(any(row.missed for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
