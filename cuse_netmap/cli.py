@@ -4,6 +4,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from cuse_netmap import __version__
 from cuse_netmap.errors import SetupError
 
-USAGE, FAILURE = 2, 1
+USAGE, FAILURE, INTERRUPTED = 2, 1, 128 + signal.SIGINT
 
 # Where each option of serve stands in a configuration.
 OVERRIDES = {
@@ -98,8 +99,8 @@ def run(given: argparse.Namespace) -> int:
         value = getattr(given, option)
         if value is not None:
             options.append(f"--{option.replace('_', '-')}={value}")
-    if given.log_level is None:
-        options.append("--log-level=warning")
+    if given.log_level is None and given.config is None:
+        options.append("--log-level=warning")  # the terminal is the program's
     return run_program(options, given.program)
 
 
@@ -155,6 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SetupError, ConfigError) as error:
         sys.stderr.write(f"cuse-netmap: {error}\n")
         return FAILURE
+    except KeyboardInterrupt:  # before anybody has said what else a ctrl-C means
+        return INTERRUPTED
 
 
 def exec_program(arguments: Sequence[str]) -> int:
