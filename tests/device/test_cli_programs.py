@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, tc
 
 ROOT = Path(__file__).parents[2]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,12 +25,21 @@ def served(daemon: Daemon) -> Daemon:
     return daemon
 
 
-def started(*arguments: str) -> "subprocess.Popen[str]":
-    """gen, sink or reflect; once it holds its port."""
-    program = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(0.4)
-    assert program.poll() is None, program.communicate()
-    return program
+@pytest.fixture
+def started(served: Daemon) -> Iterator[Start]:
+    """Starts a netmap program; it holds its port."""
+    programs: list[subprocess.Popen[str]] = []
+
+    def start(*command: str | Path) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        programs.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        served.wait_for_log(f"registered by pid {programs[-1].pid} ", 10)
+        return programs[-1]
+
+    yield start
+    for one in programs:
+        one.kill()
+        one.communicate()
 
 
 def test_gen_sends_what_it_says_and_ends_when_the_last_frame_has_left() -> None:
@@ -45,7 +56,7 @@ def test_gen_sends_what_it_says_and_ends_when_the_last_frame_has_left() -> None:
     assert sequence == list(range(2000))
 
 
-def test_sink_counts_what_gen_on_another_wire_sends_through_the_host() -> None:
+def test_sink_counts_what_gen_on_another_wire_sends_through_the_host(started: Start) -> None:
     """From gen -> tap1 -> the host redirects -> tap0 -> sink -n, which ends by itself."""
     tc("qdisc", "add", "dev", "tap1", "ingress")
     everything = ("u32", "match", "u32", "0", "0")
@@ -65,7 +76,7 @@ def test_sink_counts_what_gen_on_another_wire_sends_through_the_host() -> None:
         "tap0",
     )
     try:
-        sink = started("sink", "netmap:tap0", "-q", "-n", "5000", "-t", "10")
+        sink = started(*COMMAND, "sink", "netmap:tap0", "-q", "-n", "5000", "-t", "10")
         assert cuse_netmap("gen", "netmap:tap1", "-q", "-n", "5000", "-r", "20000").returncode == 0
         said, _ = sink.communicate(timeout=20)
     finally:
@@ -74,9 +85,9 @@ def test_sink_counts_what_gen_on_another_wire_sends_through_the_host() -> None:
     assert sink.returncode == 0
 
 
-def test_sink_takes_no_more_than_it_was_asked_for_and_says_when_too_few_came() -> None:
+def test_sink_takes_no_more_than_it_was_asked_for_and_says_when_too_few_came(started: Start) -> None:
     with Host("tap0") as host:
-        sink = started("sink", "netmap:tap0", "-q", "-n", "100", "-t", "0.5")
+        sink = started(*COMMAND, "sink", "netmap:tap0", "-q", "-n", "100", "-t", "0.5")
         host.send(*map(frame, range(60)))
         said, complaint = sink.communicate(timeout=10)
     assert said.startswith("received 60 packets, 3600 bytes")
@@ -84,9 +95,9 @@ def test_sink_takes_no_more_than_it_was_asked_for_and_says_when_too_few_came() -
     assert "60 of 100 frames came before the time was over" in complaint
 
 
-def test_reflect_sends_every_frame_back_with_its_addresses_swapped() -> None:
+def test_reflect_sends_every_frame_back_with_its_addresses_swapped(started: Start) -> None:
     with Host("tap0") as host:
-        reflect = started("reflect", "netmap:tap0", "-q", "-n", "500")
+        reflect = started(*COMMAND, "reflect", "netmap:tap0", "-q", "-n", "500")
         host.send(*map(frame, range(500)))
         back = host.take(500)
         said, _ = reflect.communicate(timeout=10)
@@ -96,8 +107,9 @@ def test_reflect_sends_every_frame_back_with_its_addresses_swapped() -> None:
 
 
 @pytest.mark.parametrize("program", ["gen", "sink", "reflect"])
-def test_ctrl_c_ends_them_with_their_totals(program: str) -> None:
-    running = started(program, "netmap:tap0", "-q")
+def test_ctrl_c_ends_them_with_their_totals(started: Start, program: str) -> None:
+    running = started(*COMMAND, program, "netmap:tap0", "-q")
+    time.sleep(0.3)  # between its open and its signal handler
     running.send_signal(signal.SIGINT)
     said, _ = running.communicate(timeout=10)
     assert running.returncode == 0
@@ -144,7 +156,9 @@ def test_doctor_leaves_nothing_behind() -> None:
 # ---- headers
 
 
-def test_the_example_of_the_documentation_compiles_against_installed_headers_and_counts(tmp_path: Path) -> None:
+def test_the_example_of_the_documentation_compiles_against_installed_headers_and_counts(
+    started: Start, tmp_path: Path
+) -> None:
     install = ["make", "-s", "-C", str(ROOT), "install-headers", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
     subprocess.run(install, check=True, timeout=30)
     include = tmp_path / "usr/include"
@@ -153,10 +167,10 @@ def test_the_example_of_the_documentation_compiles_against_installed_headers_and
     flags = ["-Wall", "-Wextra", "-Werror"]
     subprocess.run(["gcc", *flags, f"-I{include}", "-o", count, ROOT / "docs/examples/count.c"], check=True, timeout=60)
     with Host("tap0") as host:
-        counting = subprocess.Popen([count, "netmap:tap0"], stdout=subprocess.PIPE, text=True)
-        time.sleep(0.3)
+        counting = started(count, "netmap:tap0")
+        time.sleep(0.3)  # between its open and its signal handler
         host.send(*map(frame, range(250)))
-        time.sleep(0.2)
+        time.sleep(0.5)  # it polls
         counting.send_signal(signal.SIGINT)
         said, _ = counting.communicate(timeout=10)
     assert said == "250 frames, 15000 bytes\n"
