@@ -6,6 +6,7 @@ frames in the bucket's queue count against the TAP's send buffer, which is small
 """
 
 import select
+import threading
 import time
 from collections.abc import Iterator
 
@@ -95,10 +96,14 @@ def test_a_full_ring_stays_full_while_the_device_takes_nothing(port: Port, far: 
 
 
 def test_a_sleeper_wakes_as_soon_as_the_device_takes_more(port: Port, far: Host) -> None:
+    let_through("change", SIZE)
     count = fill(port)
+    timer = threading.Timer(0.2, let_through, args=("change", RATE))
     before = time.monotonic()
+    timer.start()
     assert port.poll(select.POLLOUT, 5) == select.POLLOUT
-    assert time.monotonic() - before > 0.005, "there was something to wait for"
+    assert time.monotonic() - before > 0.1, "there was something to wait for"
+    timer.join()
     assert port.tx[0].space > 0
     finish(port)
     assert far.take(count) == [frame(number, SIZE) for number in range(count)]
