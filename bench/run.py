@@ -81,6 +81,10 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
+def output_of(*command: str) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+
+
 class Bench:
     """The programs, compiled, and the measurements, each of which gives rows."""
 
@@ -92,8 +96,7 @@ class Bench:
             subprocess.run(["gcc", *CFLAGS, *includes, "-o", folder / name, *sources, *libraries], check=True)
 
     def call(self, name: str, *arguments: str) -> str:
-        command = [self.folder / name, *arguments]
-        return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+        return output_of(str(self.folder / name), *arguments)
 
     # ---- what runs meanwhile
 
@@ -155,7 +158,7 @@ class Bench:
             for _ in range(SEND_ROUNDS):
                 bare.append(float(self.call("wire", "write", "bare0", str(SEND_FRAMES))))
                 gen = [program("netmap-traffic"), "gen", "netmap:bench0", "-q", "-n", str(SEND_FRAMES)]
-                output = subprocess.run(gen, stdout=subprocess.PIPE, text=True, check=True, timeout=120).stdout
+                output = output_of(*gen)
                 match = re.search(r"(\d+) pps", output)
                 assert match is not None
                 ours.append(float(match[1]))

@@ -4,6 +4,7 @@
 import argparse
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from cuse_netmap.errors import SetupError
 if TYPE_CHECKING:
     from cuse_netmap.config import Source
 
-USAGE, FAILURE = 2, 1
+USAGE, FAILURE, INTERRUPTED = 2, 1, 128 + signal.SIGINT
 
 # Where each option of serve stands in a configuration.
 OVERRIDES = {
@@ -106,8 +107,8 @@ def run(given: argparse.Namespace) -> int:
 
     if given.config is None:
         given.no_ports = True  # two programs side by side must not both want the default's tap0
-    if given.log_level is None:
-        given.log_level = "warning"
+    if given.log_level is None and given.config is None:
+        given.log_level = "warning"  # the terminal is the program's
     return run_program(source(given).load(), _spelled(given), given.program)
 
 
@@ -174,6 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SetupError, ConfigError) as error:
         sys.stderr.write(f"cuse-netmap: {error}\n")
         return FAILURE
+    except KeyboardInterrupt:  # before anybody has said what else a ctrl-C means
+        return INTERRUPTED
 
 
 def exec_program(arguments: Sequence[str]) -> int:

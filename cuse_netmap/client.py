@@ -10,6 +10,7 @@ import os
 import select
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Self
 
 from cuse_netmap.control.requests import (
@@ -147,7 +148,8 @@ class Port:
     def close(self) -> None:
         """Gives the port back. The map goes first: on the kernel's netmap it would keep the port."""
         self.memory.close()
-        os.close(self.fd)
+        with suppress(OSError):  # a daemon that has died cannot be told; the descriptor is closed all the same
+            os.close(self.fd)
 
     def fileno(self) -> int:
         return self.fd

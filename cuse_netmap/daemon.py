@@ -21,7 +21,7 @@ from cuse_netmap.backends import BACKENDS, Interface
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
 from cuse_netmap.control.registry import Registry, Wire
-from cuse_netmap.errors import Refused, SetupError
+from cuse_netmap.errors import Refused, SetupError, remedy
 from cuse_netmap.links import LinkNotices
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Daemon:
         try:
             interface = BACKENDS[port.backend].open_port(self.region, self.events, port.name, port.options)
         except Refused as refusal:
-            raise SetupError(f"port {port.name}: {refusal.reason}") from refusal
+            raise SetupError(f"port {port.name}: {refusal.reason}{remedy(refusal)}") from refusal
         self.interfaces[port.name] = interface
         self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description))
 

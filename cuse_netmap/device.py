@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cuse_netmap._core import Door, Inbox, Region
 from cuse_netmap.config import Device
-from cuse_netmap.errors import Refused, SetupError
+from cuse_netmap.errors import Refused, SetupError, remedy
 from cuse_netmap.namespace import mounted_at, unmount
 
 log = logging.getLogger(__name__)
@@ -146,8 +146,4 @@ def prove(path: Path) -> None:
 
 
 def _remedy(error: OSError) -> str:
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return ": run it as root (sudo)"
-    if error.errno in (errno.ENOENT, errno.ENODEV):
-        return ": modprobe fuse"
-    return ""
+    return ": modprobe fuse" if error.errno in (errno.ENOENT, errno.ENODEV) else remedy(error)

@@ -21,3 +21,8 @@ class Refused(OSError):
 
 class SetupError(Exception):
     """The daemon or a command cannot start; the text is one sentence with the remedy."""
+
+
+def remedy(error: OSError) -> str:
+    """What mends it, to follow the reason; "" where the reason has to do."""
+    return ": run it as root (sudo)" if error.errno in (codes.EPERM, codes.EACCES) else ""

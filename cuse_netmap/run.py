@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -16,17 +16,43 @@ from cuse_netmap.namespace import mounted_at, unmount, unshare_mounts
 
 READY_SECONDS = 30
 STOP_SECONDS = 5
+# A terminal sends these to the program too; the others we pass on.
+TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
+OTHER_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 NOT_EXECUTABLE, NOT_FOUND, SIGNALLED = 126, 127, 128  # as a shell reports a command that could not run, or was killed
+
+
+class _StoppedError(Exception):
+    """A signal came before there was a program to get it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def run(config: Config, serve_options: Sequence[str], command: Sequence[str]) -> int:
     """The exit status of the command. SetupError if the daemon does not start."""
-    unshare_mounts()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise _StoppedError(number)
+
     node = Path("/dev", config.device.name)
-    while mounted_at(node):
-        unmount(node)  # everybody's device: here it gives way to ours
-    with _daemon(serve_options):
-        return _program(command)
+    try:
+        _handle_signals(stop)
+        unshare_mounts()
+        while mounted_at(node):
+            unmount(node)  # everybody's device: here it gives way to ours
+        with _daemon(serve_options):
+            return _program(command)
+    except _StoppedError as stopped:
+        return SIGNALLED + stopped.number
+
+
+def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+    """A handler, unlike SIG_IGN, is not inherited by the program. What whoever started us ignores stays ignored."""
+    for number in (*TERMINAL_SIGNALS, *OTHER_SIGNALS):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -59,6 +85,17 @@ def _daemon(options: Sequence[str]) -> Iterator[None]:
 
 
 def _program(command: Sequence[str]) -> int:
+    program: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if program is None:
+            early.append(number)
+        elif number in OTHER_SIGNALS:
+            with suppress(ProcessLookupError):
+                program.send_signal(number)
+
+    _handle_signals(handle)
     try:
         program = subprocess.Popen(command)
     except FileNotFoundError:
@@ -67,15 +104,7 @@ def _program(command: Sequence[str]) -> int:
     except OSError as error:
         sys.stderr.write(f"cuse-netmap: {command[0]}: {error.strerror}\n")
         return NOT_EXECUTABLE
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        with suppress(ProcessLookupError):
-            program.send_signal(number)
-
-    # A terminal's ctrl-C reaches the program by itself; what is sent to us alone we pass on.
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, forward)
+    for number in early:
+        program.send_signal(number)
     status = program.wait()
     return status if status >= 0 else SIGNALLED - status

@@ -96,7 +96,8 @@ def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        reason = f"/dev/net/tun: {error.strerror} (modprobe tun?)"
+        module = " (modprobe tun)" if error.errno in (errno.ENOENT, errno.ENODEV) else ""
+        reason = f"/dev/net/tun: {error.strerror}{module}"
         raise Refused(error.errno or errno.ENODEV, reason) from error
     flags = IFF_TAP | IFF_NO_PI | (IFF_MULTI_QUEUE if several else 0) | (IFF_TUN_EXCL if first else 0)
     try:

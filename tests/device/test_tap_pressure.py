@@ -6,6 +6,7 @@ frames in the bucket's queue count against the TAP's send buffer, which is small
 """
 
 import select
+import threading
 import time
 from collections.abc import Iterator
 
@@ -26,6 +27,12 @@ RATE = 500_000  # bytes a second: 500 frames
 FRAMES = 250
 
 
+def let_through(verb: str, rate: int) -> None:
+    """So many bytes a second; whatever waits in the queue stays there."""
+    bucket = ("tbf", "rate", f"{rate}bps", "burst", "2kb", "limit", "10mb")
+    tc("qdisc", verb, "dev", "bucket", "root", *bucket)
+
+
 @pytest.fixture(scope="module")
 def wire(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("pressure")
@@ -34,7 +41,7 @@ def wire(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
         ip("link", "add", "bucket", "type", "veth", "peer", "name", "far")
         ip("link", "set", "bucket", "up")
         ip("link", "set", "far", "up")
-        tc("qdisc", "add", "dev", "bucket", "root", "tbf", "rate", f"{RATE}bps", "burst", "2kb", "limit", "10mb")
+        let_through("add", RATE)
         tc("qdisc", "add", "dev", "slow", "ingress")
         everything = ("u32", "match", "u32", "0", "0")
         redirect = ("action", "mirred", "egress", "redirect", "dev", "bucket")
@@ -78,19 +85,25 @@ def finish(port: Port) -> None:
 
 
 def test_a_full_ring_stays_full_while_the_device_takes_nothing(port: Port, far: Host) -> None:
+    let_through("change", SIZE)  # a frame a second
     count = fill(port)
     assert 63 < count < 63 + 64, "the device took some, and not all"
     assert port.poll(select.POLLOUT, 0) == 0
     assert not port.put(frame(count, SIZE))
+    let_through("change", RATE)
     finish(port)
     assert far.take(count) == [frame(number, SIZE) for number in range(count)]
 
 
 def test_a_sleeper_wakes_as_soon_as_the_device_takes_more(port: Port, far: Host) -> None:
+    let_through("change", SIZE)
     count = fill(port)
+    timer = threading.Timer(0.2, let_through, args=("change", RATE))
     before = time.monotonic()
+    timer.start()
     assert port.poll(select.POLLOUT, 5) == select.POLLOUT
-    assert time.monotonic() - before > 0.005, "there was something to wait for"
+    assert time.monotonic() - before > 0.1, "there was something to wait for"
+    timer.join()
     assert port.tx[0].space > 0
     finish(port)
     assert far.take(count) == [frame(number, SIZE) for number in range(count)]

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The other commands: gen, sink and reflect on real wires, doctor, and the headers as a developer installs them."""
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+
+from tests.support.command import COMMAND, NOBODY, cuse_netmap
+from tests.support.daemon import Daemon
+from tests.support.host import Host, frame, ip, tc
+
+ROOT = Path(__file__).parents[2]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def served(daemon: Daemon) -> Daemon:
+    return daemon
+
+
+@pytest.fixture
+def started(served: Daemon) -> Iterator[Start]:
+    """Starts a netmap program; it holds its port."""
+    programs: list[subprocess.Popen[str]] = []
+
+    def start(*command: str | Path) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        programs.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
+        served.wait_for_log(f"registered by pid {programs[-1].pid} ", 10)
+        return programs[-1]
+
+    yield start
+    for one in programs:
+        one.kill()
+        one.communicate()
+
+
+def test_gen_sends_what_it_says_and_ends_when_the_last_frame_has_left() -> None:
+    with Host("tap0") as host:
+        host.socket.bind(("tap0", 0x0800))
+        done = cuse_netmap("gen", "netmap:tap0", "-q", "-n", "2000", "-l", "100")
+        assert re.fullmatch(r"sent 2000 packets, 200000 bytes, [\d.]+ seconds, \d+ pps\n", done.stdout)
+        assert (done.returncode, done.stderr) == (0, "")
+        received = host.take(2000)
+    assert {len(one) for one in received} == {100}
+    packet = Ether(received[7])
+    assert (packet[IP].src, packet[IP].dst, packet[UDP].dport) == ("198.18.0.1", "198.18.0.2", 9)
+    sequence = [int.from_bytes(one[50:58]) for one in received]
+    assert sequence == list(range(2000))
+
+
+def test_sink_counts_what_gen_on_another_wire_sends_through_the_host(started: Start) -> None:
+    """From gen -> tap1 -> the host redirects -> tap0 -> sink -n, which ends by itself."""
+    tc("qdisc", "add", "dev", "tap1", "ingress")
+    everything = ("u32", "match", "u32", "0", "0")
+    tc(
+        "filter",
+        "add",
+        "dev",
+        "tap1",
+        "parent",
+        "ffff:",
+        *everything,
+        "action",
+        "mirred",
+        "egress",
+        "redirect",
+        "dev",
+        "tap0",
+    )
+    try:
+        sink = started(*COMMAND, "sink", "netmap:tap0", "-q", "-n", "5000", "-t", "10")
+        assert cuse_netmap("gen", "netmap:tap1", "-q", "-n", "5000", "-r", "20000").returncode == 0
+        said, _ = sink.communicate(timeout=20)
+    finally:
+        tc("qdisc", "del", "dev", "tap1", "ingress")
+    assert re.match(r"received 5000 packets, 300000 bytes, .*, 0 lost, 0 reordered\n", said)
+    assert sink.returncode == 0
+
+
+def test_sink_takes_no_more_than_it_was_asked_for_and_says_when_too_few_came(started: Start) -> None:
+    with Host("tap0") as host:
+        sink = started(*COMMAND, "sink", "netmap:tap0", "-q", "-n", "100", "-t", "0.5")
+        host.send(*map(frame, range(60)))
+        said, complaint = sink.communicate(timeout=10)
+    assert said.startswith("received 60 packets, 3600 bytes")
+    assert (sink.returncode, complaint.count("\n")) == (1, 1)
+    assert "60 of 100 frames came before the time was over" in complaint
+
+
+def test_reflect_sends_every_frame_back_with_its_addresses_swapped(started: Start) -> None:
+    with Host("tap0") as host:
+        reflect = started(*COMMAND, "reflect", "netmap:tap0", "-q", "-n", "500")
+        host.send(*map(frame, range(500)))
+        back = host.take(500)
+        said, _ = reflect.communicate(timeout=10)
+    assert back == [(sent := frame(number))[6:12] + sent[:6] + sent[12:] for number in range(500)]
+    assert said.startswith("reflected 500 packets, 30000 bytes")
+    assert reflect.returncode == 0
+
+
+@pytest.mark.parametrize("program", ["gen", "sink", "reflect"])
+def test_ctrl_c_ends_them_with_their_totals(started: Start, program: str) -> None:
+    running = started(*COMMAND, program, "netmap:tap0", "-q")
+    time.sleep(0.3)  # between its open and its signal handler
+    running.send_signal(signal.SIGINT)
+    said, _ = running.communicate(timeout=10)
+    assert running.returncode == 0
+    assert re.match(r"(sent|received|reflected) \d+ packets", said)
+
+
+def test_a_port_that_is_not_there_is_a_sentence() -> None:
+    done = cuse_netmap("gen", "netmap:nowhere", "-n", "1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "no such port" in done.stderr
+
+
+# ---- doctor
+
+
+def test_doctor_finds_this_machine_able_and_tells_what_it_found() -> None:
+    done = cuse_netmap("doctor")
+    assert done.returncode == 0, done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "A device can be served here."
+    assert any(
+        re.match(r"ok +fuse, classic +a null port was opened, mapped, synced and polled", line) for line in lines
+    )
+    assert any(re.match(r"ok +device +/dev/netmap is a mount", line) for line in lines)
+    for subject in ("kernel", "user", "/dev/fuse", "fuse, uring", "tap backend", "program memory"):
+        assert any(line[5:].startswith(subject) for line in lines), subject
+    assert done.stderr == ""
+
+
+def test_doctor_names_the_remedy_for_whoever_is_not_root() -> None:
+    done = cuse_netmap("doctor", user=NOBODY)
+    assert done.returncode == 1
+    assert "mend it: sudo cuse-netmap doctor" in done.stdout
+    assert done.stdout.splitlines()[-1] == "No device can be served here yet."
+    assert done.stderr == ""
+
+
+def test_doctor_leaves_nothing_behind() -> None:
+    before = (Path("/proc/self/mountinfo").read_text(), ip("-o", "link"))
+    cuse_netmap("doctor")
+    assert (Path("/proc/self/mountinfo").read_text(), ip("-o", "link")) == before
+
+
+# ---- headers
+
+
+def test_the_example_of_the_documentation_compiles_against_installed_headers_and_counts(
+    started: Start, tmp_path: Path
+) -> None:
+    install = ["make", "-s", "-C", str(ROOT), "install-headers", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
+    subprocess.run(install, check=True, timeout=30)
+    include = tmp_path / "usr/include"
+    assert {header.name for header in (include / "net").iterdir()} >= {"netmap.h", "netmap_user.h"}
+    count = tmp_path / "count"
+    flags = ["-Wall", "-Wextra", "-Werror"]
+    subprocess.run(["gcc", *flags, f"-I{include}", "-o", count, ROOT / "docs/examples/count.c"], check=True, timeout=60)
+    with Host("tap0") as host:
+        counting = started(count, "netmap:tap0")
+        time.sleep(0.3)  # between its open and its signal handler
+        host.send(*map(frame, range(250)))
+        time.sleep(0.5)  # it polls
+        counting.send_signal(signal.SIGINT)
+        said, _ = counting.communicate(timeout=10)
+    assert said == "250 frames, 15000 bytes\n"
+    assert counting.returncode == 0
+
+
+@pytest.mark.parametrize("header", ["netmap.h", "netmap_user.h"])
+@pytest.mark.parametrize("standard", ["gnu99", "gnu11", "gnu17"])
+def test_the_headers_compile_by_themselves(tmp_path: Path, header: str, standard: str) -> None:
+    source = tmp_path / "alone.c"
+    source.write_text(f"#define NETMAP_WITH_LIBS\n#include <net/{header}>\nint main(void) {{ return 0; }}\n")
+    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'cuse_netmap/include'}"]
+    subprocess.run(["gcc", *flags, source], check=True, timeout=60)
+
+
+def test_the_version_is_told() -> None:
+    from cuse_netmap import __version__
+
+    assert cuse_netmap("--version").stdout == f"cuse-netmap {__version__}\n"
