@@ -312,6 +312,7 @@ class Door:
         out, why = ffi.new("struct nm_door **"), _Why()
         why.check(lib.nm_fuse_door_open(config, region.pointer, out, why.pointer))
         self.pointer = out[0]
+        self.stopped = False  # all its threads have ended
 
     def __enter__(self) -> Self:
         return self
@@ -355,8 +356,8 @@ class Door:
 
     def stop(self) -> None:
         """Unmounts and ends every request; `next` and `next_release` return."""
-        lib.nm_door_stop(self.pointer)
+        self.stopped = bool(lib.nm_door_stop(self.pointer))
 
     def destroy(self) -> None:
-        """Only when no thread is inside the door any more."""
+        """Only when it is stopped and no thread is inside it any more."""
         lib.nm_door_destroy(self.pointer)

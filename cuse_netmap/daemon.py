@@ -83,7 +83,7 @@ class Daemon:
             device.prove(self.path)
             self.announce(self)
             ended = self._wait(waker)
-        if control.join(STOP_SECONDS):
+        if control.join(STOP_SECONDS) and door.stopped:
             self.registry.close()
             door.destroy()
             self.events.close()

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "barrier.h"
 #include "doors/door_internal.h"
 
 #define READERS_MAX 64
@@ -45,6 +46,7 @@ static void *read_requests(void *arg) {
         if (size >= (ssize_t)sizeof(struct fuse_in_header)) {
             serve(door, buffer, (size_t)size, out);
         } else if (size < 0 && errno != EINTR && errno != EAGAIN && errno != ENOENT) {
+            WRITE_ONCE(door->requests.lost, true);
             nm_requests_shut(door); /* ENODEV: unmounted or aborted, by us or by somebody else */
             return NULL;
         }

@@ -80,6 +80,7 @@ struct nm_requests {
     pthread_cond_t new_request, new_release, new_deadline;
     pthread_t reaper;
     bool started, stopping;
+    bool lost;                      /* the connection was ended, by us or by somebody else */
     struct nm_parked *first, *last; /* every parked request, oldest first */
     uint32_t num_parked;
     struct nm_turned_away turned_away[NM_TURNED_AWAY_REMEMBERED];
@@ -91,8 +92,10 @@ struct nm_requests {
 };
 
 struct nm_door {
-    int device; /* /dev/fuse */
-    int mount;  /* the mount itself, wherever it is attached; -1 once removed */
+    int device;   /* /dev/fuse */
+    int mount;    /* the mount until it is attached, then -1 */
+    int mount_id; /* the kernel's number of the attached mount; -1: none */
+    char *path;   /* where it is attached */
     struct nm_region *region;
     int32_t backing_id;
     uint32_t mode, uid, gid;

@@ -197,6 +197,7 @@ static void *run(void *arg) {
         if (error < 0 && error != -EINTR) break;
         alive = reap(queue);
     }
+    WRITE_ONCE(queue->door->requests.lost, true);
     nm_requests_shut(queue->door);
     return NULL;
 }
