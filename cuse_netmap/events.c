@@ -35,8 +35,10 @@ static void set_interest(struct nm_watch *watch) {
 
 void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
     pthread_mutex_lock(&watch->lock);
-    watch->armed |= events;
-    set_interest(watch);
+    if (events & ~watch->armed) {
+        watch->armed |= events;
+        set_interest(watch);
+    }
     pthread_mutex_unlock(&watch->lock);
 }
 

@@ -101,6 +101,8 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
         bool ready;
         if (!try_lock(kring)) continue; /* another thread is at it: as good as ours */
         sync_ring(kring, &ready);
+        /* An edge-triggered sleeper does not poll again before it sleeps. */
+        if (READ_ONCE(file->armed) & EVENTS_OF(dir)) port->ops->arm(kring, false);
         unlock(kring);
     }
     return 0;
@@ -119,10 +121,8 @@ static uint32_t poll_ring(struct nm_kring *kring, bool arm) {
     wait_lock(kring);
     int error = sync_ring(kring, &ready);
     if (error) revents |= POLLERR;
-    if (ready)
-        revents |= EVENTS_OF(kring->dir);
-    else if (arm)
-        kring->port->ops->arm(kring);
+    if (ready) revents |= EVENTS_OF(kring->dir);
+    if (arm) kring->port->ops->arm(kring, ready);
     unlock(kring);
     return revents;
 }

@@ -146,10 +146,11 @@ static int nic_sync(struct nm_kring *kring, uint32_t head) {
     return error;
 }
 
-/* Waking a reader whose ring is full, or a writer with nothing to write, would wake it for ever. */
-static void nic_arm(struct nm_kring *kring) {
+/* Waking a reader that holds a full ring, or a writer with nothing to write, would wake it for
+ * ever. */
+static void nic_arm(struct nm_kring *kring, bool ready) {
     if (kring->host) return;
-    if (kring->dir == NM_RX && rx_room(kring) >= slots_per_packet(kring->port))
+    if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring->port)))
         nm_watch_arm(queue_of(kring)->watch, EPOLLIN);
     if (kring->dir == NM_TX && kring->hwcur != kring->rhead)
         nm_watch_arm(queue_of(kring)->watch, EPOLLOUT);
