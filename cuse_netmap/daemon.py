@@ -54,9 +54,9 @@ class Daemon:
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT: 0; 1 if the device was taken away. SetupError: it cannot start."""
-        logs.set_up(self.config.log.level)
         memory = self.config.memory
         with ExitStack() as stack:
+            stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
             device.check_path(self.path)
             try:
