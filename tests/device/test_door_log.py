@@ -54,7 +54,7 @@ def test_every_refusal_is_one_line_with_who_what_and_why(served: Daemon, client_
             "nr_body is 0x0, the request has a body",
         ),
         (
-            lambda: fcntl.ioctl(fd, NIOCCTRL, struct.pack("<HHI64sQQ", 3, 1, 0, b"", 0, 0)),
+            lambda: fcntl.ioctl(fd, NIOCCTRL, old),
             errno.EINVAL,
             "API version 3",
         ),
