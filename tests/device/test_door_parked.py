@@ -165,3 +165,12 @@ def test_a_release_waits_for_nobody_elses_memory(client_program: Callable[..., P
         for _ in range(20):
             Port("tap1", Register(flags=Flag.EXCLUSIVE)).close()
         assert time.monotonic() - start < 5
+
+
+def test_clients_killed_while_their_requests_come_in_are_gone_too(park: Path) -> None:
+    """DESIGN.md section 2: no unkillable clients, at whatever moment the signal finds the request."""
+    for files in range(1, 13):
+        with Program(park, "-f", files, "-t", PER_FILE) as parked:
+            parked.wait_for("fault", files)
+            parked.kill(3)
+    assert port_is_free()
