@@ -59,6 +59,7 @@ struct nm_parked {
 
 struct nm_transport_ops {
     const char *name;
+    bool loses_interrupts; /* the kernel does not always tell of a caller's signal */
     /* Starts serving; INIT is done. -errno. */
     int (*start)(struct nm_door *door, struct nm_refusal *why);
     /* Joins the threads; the connection is aborted already. Also after a start that failed. */

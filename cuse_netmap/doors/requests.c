@@ -2,15 +2,20 @@
 /* The requests that wait for control and the files that wait to be released. Nothing here looks at
  * what a request asks. */
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "barrier.h"
 #include "client_memory.h"
 #include "doors/door_internal.h"
 
 #define INTERRUPT_GRACE_NS                                                                         \
-    50000000ull /* an interrupted caller is let go after this, decided or not */
+    50000000ull             /* an interrupted caller is let go after this, decided or not */
+#define LOOK_NS 50000000ull /* between looks for signals that the kernel has not told of */
 #define PARKED_PER_FILE 4
 #define PARKED_PER_USER 128
 #define TAKEN_PER_USER 12 /* of control's 16 takers: one user's slow memory stops nobody else */
@@ -117,10 +122,11 @@ int nm_requests_park(struct nm_door *door, const struct nm_incoming *in, struct 
         result = -EBUSY;
     } else {
         append(requests, parked);
-        if (interrupted_early(requests, parked->ticket.unique)) {
+        if (interrupted_early(requests, parked->ticket.unique))
             parked->deadline = now_ns() + INTERRUPT_GRACE_NS;
+        /* The reaper sleeps while nobody waits. */
+        if (parked->deadline || requests->num_parked == 1)
             pthread_cond_signal(&requests->new_deadline);
-        }
         pthread_cond_signal(&requests->new_request);
     }
     pthread_mutex_unlock(&requests->lock);
@@ -258,20 +264,63 @@ uint32_t nm_door_releases_queued(struct nm_door *door) {
 /* ---- interrupts -------------------------------------------------------------------------------
  */
 
-void nm_requests_interrupt(struct nm_door *door, uint64_t unique) {
-    struct nm_requests *requests = &door->requests;
-    pthread_mutex_lock(&requests->lock);
+/* Sets a request's deadline; false if it is not here. */
+static bool interrupt(struct nm_requests *requests, uint64_t unique) {
     struct nm_parked *parked = requests->first;
     while (parked && parked->ticket.unique != unique)
         parked = parked->next;
-    if (!parked) {
-        /* It came by another way than the request and may have been faster. */
-        requests->early_interrupts[requests->next_early++ % NM_INTERRUPTS_REMEMBERED] = unique;
-    } else if (!parked->deadline) {
+    if (!parked) return false;
+    if (!parked->deadline) {
         parked->deadline = now_ns() + INTERRUPT_GRACE_NS;
         pthread_cond_signal(&requests->new_deadline);
     }
+    return true;
+}
+
+void nm_requests_interrupt(struct nm_door *door, uint64_t unique) {
+    struct nm_requests *requests = &door->requests;
+    pthread_mutex_lock(&requests->lock);
+    /* It came by another way than the request and may have been faster. */
+    if (!interrupt(requests, unique))
+        requests->early_interrupts[requests->next_early++ % NM_INTERRUPTS_REMEMBERED] = unique;
     pthread_mutex_unlock(&requests->lock);
+}
+
+/* Has the thread a signal of its own to handle? A killed process has one for each thread. */
+static bool signalled(uint32_t tid) {
+    char path[32], text[4096];
+    snprintf(path, sizeof(path), "/proc/%u/status", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *pending = strstr(text, "\nSigPnd:"), *blocked = strstr(text, "\nSigBlk:");
+    if (!pending || !blocked) return false;
+    return strtoull(pending + strlen("\nSigPnd:"), NULL, 16) &
+           ~strtoull(blocked + strlen("\nSigBlk:"), NULL, 16);
+}
+
+/* Over io_uring the kernel forgets the INTERRUPT of a caller that is signalled while its request is
+ * being handed over (fuse_uring_prepare_send does not look for it, as fuse_dev_do_read does), and
+ * even a killed caller waits for the answer. Called and returns with the lock held. */
+static void look_for_signals(struct nm_requests *requests) {
+    struct {
+        uint64_t unique;
+        uint32_t tid;
+    } waiting[NM_PARKED_MOST];
+    int n = 0;
+    for (const struct nm_parked *p = requests->first; p; p = p->next) {
+        if (p->deadline || p->committed) continue;
+        waiting[n].unique = p->ticket.unique;
+        waiting[n++].tid = p->request.pid;
+    }
+    pthread_mutex_unlock(&requests->lock);
+    for (int i = 0; i < n; i++)
+        if (!signalled(waiting[i].tid)) waiting[i].unique = 0;
+    pthread_mutex_lock(&requests->lock);
+    for (int i = 0; i < n; i++)
+        if (waiting[i].unique) interrupt(requests, waiting[i].unique);
 }
 
 /* Answers one request whose time is over, if there is one; else says when the next is. */
@@ -297,15 +346,24 @@ static bool reap_one(struct nm_requests *requests, struct nm_ticket *ticket, uin
 static void *reap(void *arg) {
     struct nm_door *door = arg;
     struct nm_requests *requests = &door->requests;
+    uint64_t look = now_ns() + LOOK_NS;
     pthread_mutex_lock(&requests->lock);
     while (!requests->stopping) {
         struct nm_ticket ticket;
         uint64_t next;
+        if (door->transport->loses_interrupts && now_ns() >= look) {
+            look_for_signals(requests);
+            look = now_ns() + LOOK_NS;
+            continue;
+        }
         if (reap_one(requests, &ticket, &next)) {
             pthread_mutex_unlock(&requests->lock);
             door->transport->reply(door, &ticket, -EINTR);
             pthread_mutex_lock(&requests->lock);
-        } else if (next == UINT64_MAX) {
+            continue;
+        }
+        if (door->transport->loses_interrupts && requests->first && look < next) next = look;
+        if (next == UINT64_MAX) {
             pthread_cond_wait(&requests->new_deadline, &requests->lock);
         } else {
             struct timespec at = at_ns(next);

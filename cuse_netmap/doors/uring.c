@@ -259,5 +259,9 @@ static void destroy(struct nm_door *door) {
     door->transport_state = NULL;
 }
 
-const struct nm_transport_ops nm_uring_transport = {
-    .name = "uring", .start = start, .stop = stop, .destroy = destroy, .reply = reply};
+const struct nm_transport_ops nm_uring_transport = {.name = "uring",
+                                                    .loses_interrupts = true,
+                                                    .start = start,
+                                                    .stop = stop,
+                                                    .destroy = destroy,
+                                                    .reply = reply};
