@@ -362,6 +362,7 @@ class Door:
         out, why = ffi.new("struct nm_door **"), _Why()
         why.check(lib.nm_fuse_door_open(config, region.pointer, inbox.pointer, out, why.pointer))
         self.pointer = out[0]
+        self.stopped = False  # all its threads have ended
 
     @property
     def transport(self) -> str:
@@ -370,8 +371,8 @@ class Door:
 
     def stop(self) -> None:
         """Unmounts and ends every system call on the device."""
-        lib.nm_door_stop(self.pointer)
+        self.stopped = bool(lib.nm_door_stop(self.pointer))
 
     def destroy(self) -> None:
-        """Only when the inbox has no takers any more."""
+        """Only when it is stopped and the inbox has no takers any more."""
         lib.nm_door_destroy(self.pointer)

@@ -45,9 +45,9 @@ class Daemon:
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT: 0; 1 if the device was taken away. SetupError: it cannot start."""
-        logs.set_up(self.config.log.level)
         memory = self.config.memory
         with ExitStack() as stack:
+            stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
             device.check_path(self.path)
             try:
@@ -78,7 +78,7 @@ class Daemon:
             device.prove(self.path)
             self.announce(self)
             ended = self._wait(waker)
-        if control.join(STOP_SECONDS):
+        if control.join(STOP_SECONDS) and door.stopped:
             self.registry.close()
             inbox.destroy()
             door.destroy()

@@ -35,28 +35,35 @@ def program(name: str) -> str:
 def clear_stale_mounts(path: Path) -> None:
     """Removes mounts of daemons that died. SetupError: a living one serves there."""
     while mounted_at(path):
-        # In a process of its own: if the other daemon hangs, so does this stat.
+        # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it.
+        probe = subprocess.Popen(
+            ["stat", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
+        )
         try:
-            probe = subprocess.run(
-                ["stat", path], capture_output=True, text=True, timeout=PROBE_SECONDS, env={"LC_ALL": "C"}, check=False
-            )
+            _, said = probe.communicate(timeout=PROBE_SECONDS)
         except subprocess.TimeoutExpired as error:
+            probe.kill()
             raise SetupError(f"{path} is served by a daemon that does not answer: stop that one first") from error
-        if os.strerror(errno.ENOTCONN) not in probe.stderr:
-            raise SetupError(f"{path} is served by another daemon already: stop that one, or use --device NAME")
+        if os.strerror(errno.ENOTCONN) not in said:
+            raise _taken(path)
         log.warning("removing the stale mount of a dead daemon at %s", path)
         unmount(path)
+
+
+def _taken(path: Path) -> SetupError:
+    return SetupError(f"{path} is served by another daemon already: stop that one, or use --device NAME")
 
 
 @contextmanager
 def placeholder(path: Path) -> Iterator[None]:
     """A regular file at `path` for mounts to cover. Whoever leaves last, in any mount namespace, removes it.
 
-    Removing it while others have it mounted would take their mounts away; the lock on the file counts its users.
+    Removing it while others have it mounted would take their mounts away; the lock on the file counts its users. The
+    lock on one byte of it, numbered as the mount namespace, is for the one daemon that may serve there. SetupError.
     """
     while True:
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise SetupError(f"{path}: {error.strerror}{_remedy(error)}") from error
         fcntl.flock(fd, fcntl.LOCK_SH)
@@ -64,6 +71,16 @@ def placeholder(path: Path) -> Iterator[None]:
             if os.path.samestat(os.fstat(fd), path.lstat()):
                 break
         os.close(fd)  # the last user removed it between our two looks
+    try:
+        if os.fstat(fd).st_dev != path.parent.stat().st_dev:
+            raise _taken(path)  # what we opened is its mount, which was not there when we looked
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, Path("/proc/self/ns/mnt").stat().st_ino)
+    except OSError as error:
+        os.close(fd)
+        raise _taken(path) from error
+    except SetupError:
+        os.close(fd)
+        raise
     try:
         yield
     finally:

@@ -16,6 +16,8 @@ class Refused(OSError):
     def code(self) -> str:
         """The errno's name, such as EBUSY."""
         number = self.errno or 0
+        if number == codes.EOPNOTSUPP:
+            return "EOPNOTSUPP"  # Python calls it by its other name
         return codes.errorcode.get(number, os.strerror(number))
 
 

@@ -102,8 +102,8 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
         bool ready;
         if (!try_lock(kring)) continue; /* another thread is at it: as good as ours */
         sync_ring(kring, &ready);
-        /* A sleeper of epoll may have looked before there was anything to wait for. */
-        if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) port->ops->arm(kring);
+        /* An edge-triggered sleeper does not poll again before it sleeps. */
+        if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) port->ops->arm(kring, false);
         unlock(kring);
     }
     return 0;
@@ -123,8 +123,7 @@ static uint32_t poll_ring(struct nm_kring *kring, bool arm) {
     int error = sync_ring(kring, &ready);
     if (error) revents |= POLLERR;
     if (ready) revents |= EVENTS_OF(kring->dir);
-    /* Ready or not: an edge-triggered epoll does not ask again before it is woken. */
-    if (arm) kring->port->ops->arm(kring);
+    if (arm) kring->port->ops->arm(kring, ready);
     unlock(kring);
     return revents;
 }

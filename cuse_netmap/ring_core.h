@@ -70,8 +70,10 @@ struct nm_port_ops {
      * back. RX: slots [hwcur, head) are given back, then fill from hwtail on. Publishes nothing:
      * the engine does. -errno goes to POLLERR, never to an ioctl's result. */
     int (*sync)(struct nm_kring *kring, uint32_t head);
-    /* Somebody sleeps: call nm_kring_wake once another sync may get further. */
-    void (*arm)(struct nm_kring *kring);
+    /* Somebody sleeps: call nm_kring_wake once another sync may get further. With `ready` it is
+     * for the next edge: there is something for the client already, which it may take and then
+     * sleep without another call. The ring's busy flag is held. */
+    void (*arm)(struct nm_kring *kring, bool ready);
     void (*destroy)(struct nm_port *port);
 };
 

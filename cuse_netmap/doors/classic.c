@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "barrier.h"
 #include "doors/door_internal.h"
 #include "doors/inbox.h"
 
@@ -46,8 +47,8 @@ static void *read_requests(void *arg) {
         if (size >= (ssize_t)sizeof(struct fuse_in_header)) {
             serve(door, buffer, (size_t)size, out);
         } else if (size < 0 && errno != EINTR && errno != EAGAIN && errno != ENOENT) {
-            nm_inbox_shut(
-                door->inbox); /* ENODEV: unmounted or aborted, by us or by somebody else */
+            WRITE_ONCE(door->lost, true); /* ENODEV: unmounted or aborted, by us or by others */
+            nm_inbox_shut(door->inbox);
             return NULL;
         }
     }

@@ -51,6 +51,7 @@ struct nm_ticket {
 
 struct nm_transport_ops {
     const char *name;
+    bool loses_interrupts; /* the kernel does not always tell of a caller's signal */
     /* Starts serving; INIT is done. -errno. */
     int (*start)(struct nm_door *door, struct nm_refusal *why);
     /* Joins the threads; the connection is aborted already. Also after a start that failed. */
@@ -63,12 +64,15 @@ struct nm_transport_ops {
 extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;
 
 struct nm_door {
-    int device; /* /dev/fuse */
-    int mount;  /* the mount itself, wherever it is attached; -1 once removed */
+    int device;   /* /dev/fuse */
+    int mount;    /* the mount until it is attached, then -1 */
+    int mount_id; /* the kernel's number of the attached mount; -1: none */
+    char *path;   /* where it is attached */
     struct nm_region *region;
     int32_t backing_id;
     uint32_t mode, uid, gid;
     uint32_t minor;                           /* protocol in use */
+    bool lost;                                /* the connection was ended, by us or by others */
     const struct nm_transport_ops *transport; /* of all but what only read/write can carry */
     void *transport_state;
     struct nm_inbox *inbox;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The FUSE door: a filesystem of one file, mounted over a file, and what each operation on it
- * means. Its transports carry the operations (classic.c, uring.c); requests.c holds those that
+ * means. Its transports carry the operations (classic.c, uring.c); the inbox holds those that
  * wait. */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 
 #define ATTRIBUTES_VALID (365ull * 24 * 3600) /* seconds: they change only through us */
 #define INIT_TIMEOUT_MS 5000
-#define CLOSING_NS 200000000ull /* a RELEASE comes that long after its close() at worst */
+#define CLOSING_NS 400000000ull /* a RELEASE comes that long after its close() at worst */
 #define BACKGROUND 2 /* asynchronous requests (RELEASE) in flight: a quarter of a queue's depth */
 
 /* ---- files ------------------------------------------------------------------------------------
@@ -222,21 +222,40 @@ static int make_mount(struct nm_door *door, struct nm_refusal *why) {
     return error;
 }
 
+/* The kernel's number of the mount that a path leads to, -1 if that cannot be told. The file system
+ * is not asked. */
+static int mount_id(int folder, const char *path, int flags) {
+    struct file_handle handle = {.handle_bytes = 0};
+    int id = -1;
+    /* EOVERFLOW, there is no room for the handle; the id is all we want. */
+    name_to_handle_at(folder, path, &handle, &id, flags);
+    return id;
+}
+
 static int attach_mount(struct nm_door *door, const char *path, struct nm_refusal *why) {
+    door->path = strdup(path);
+    if (!door->path) return nm_refuse(why, ENOMEM, "out of memory");
+    int id = mount_id(door->mount, "", AT_EMPTY_PATH);
     if (move_mount(door->mount, "", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH) < 0)
         return nm_refuse(why, errno, "mounting on %s: %s", path, strerror(errno));
+    door->mount_id = id;
+    /* Held open it would keep the file system when somebody unmounts it, and we would not know. */
+    close(door->mount);
+    door->mount = -1;
     return 0;
 }
 
-/* Aborts the connection (every waiting client is freed) and takes the mount away, wherever it is;
- * a mount that somebody else has already removed is fine. */
-static void remove_mount(struct nm_door *door) {
-    char self[32];
-    if (door->mount < 0) return;
-    snprintf(self, sizeof(self), "/proc/self/fd/%d", door->mount);
-    umount2(self, MNT_FORCE | MNT_DETACH);
-    close(door->mount);
+/* Aborts the connection (every waiting client is freed) and takes the mount away; one that somebody
+ * else has already removed is fine. False if something else lies over it: it stays, and with it the
+ * connection. */
+static bool remove_mount(struct nm_door *door) {
+    if (door->mount >= 0) close(door->mount); /* never attached: that ends it */
     door->mount = -1;
+    if (door->mount_id < 0) return true;
+    int found = mount_id(AT_FDCWD, door->path, 0);
+    if (found != door->mount_id) return READ_ONCE(door->lost);
+    door->mount_id = -1;
+    return umount2(door->path, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW) == 0;
 }
 
 static int handshake(struct nm_door *door, enum nm_transport wanted, struct nm_refusal *why) {
@@ -294,6 +313,7 @@ int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *reg
     if (!door) return nm_refuse(why, ENOMEM, "out of memory");
     *door = (struct nm_door){.device = -1,
                              .mount = -1,
+                             .mount_id = -1,
                              .region = region,
                              .inbox = inbox,
                              .mode = config->mode,
@@ -317,9 +337,10 @@ int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *reg
 
 const char *nm_door_transport(const struct nm_door *door) { return door->transport->name; }
 
-void nm_door_stop(struct nm_door *door) {
-    remove_mount(door);
+bool nm_door_stop(struct nm_door *door) {
+    if (!remove_mount(door)) return false;
     if (door->transport) door->transport->stop(door);
+    return true;
 }
 
 void nm_door_destroy(struct nm_door *door) {
@@ -327,6 +348,7 @@ void nm_door_destroy(struct nm_door *door) {
     while (door->first_open)
         nm_open_destroy(door->first_open);
     if (door->device >= 0) close(door->device);
+    free(door->path);
     pthread_mutex_destroy(&door->opens_lock);
     free(door);
 }

@@ -4,15 +4,20 @@
 #include "doors/inbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "barrier.h"
 #include "client_memory.h"
 #include "doors/door_internal.h"
 
 #define INTERRUPT_GRACE_NS                                                                         \
-    50000000ull /* an interrupted caller is let go after this, decided or not */
+    50000000ull             /* an interrupted caller is let go after this, decided or not */
+#define LOOK_NS 50000000ull /* between looks for signals that the kernel has not told of */
 #define PARKED_PER_FILE 4
 #define PARKED_PER_USER 128
 #define TURNED_AWAY_MAX 32 /* remembered for the log, which takes no more at once either */
@@ -139,10 +144,10 @@ int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_
         result = -EBUSY;
     } else {
         append(inbox, parked);
-        if (interrupted_early(inbox, door, parked->ticket.unique)) {
+        if (interrupted_early(inbox, door, parked->ticket.unique))
             parked->deadline = nm_now_ns() + INTERRUPT_GRACE_NS;
-            pthread_cond_signal(&inbox->new_deadline);
-        }
+        /* The reaper sleeps while nobody waits. */
+        if (parked->deadline || inbox->num_parked == 1) pthread_cond_signal(&inbox->new_deadline);
         pthread_cond_signal(&inbox->new_request);
     }
     pthread_mutex_unlock(&inbox->lock);
@@ -294,22 +299,69 @@ uint32_t nm_inbox_releases_queued(struct nm_inbox *inbox) {
 /* ---- interrupts -------------------------------------------------------------------------------
  */
 
-void nm_inbox_interrupt(struct nm_door *door, uint64_t unique) {
-    struct nm_inbox *inbox = door->inbox;
-    pthread_mutex_lock(&inbox->lock);
+/* Gives a request its deadline; false if it is not here. */
+static bool interrupt(struct nm_inbox *inbox, const struct nm_door *door, uint64_t unique) {
     struct parked *parked = inbox->first;
     while (parked && (parked->ticket.unique != unique || parked->request.open->door != door))
         parked = parked->next;
-    if (!parked) {
+    if (!parked) return false;
+    if (!parked->deadline) {
+        parked->deadline = nm_now_ns() + INTERRUPT_GRACE_NS;
+        pthread_cond_signal(&inbox->new_deadline);
+    }
+    return true;
+}
+
+void nm_inbox_interrupt(struct nm_door *door, uint64_t unique) {
+    struct nm_inbox *inbox = door->inbox;
+    pthread_mutex_lock(&inbox->lock);
+    if (!interrupt(inbox, door, unique)) {
         /* It came by another way than the request and may have been faster. */
         uint32_t place = inbox->next_early++ % EARLY_MAX;
         inbox->early[place].door = door;
         inbox->early[place].unique = unique;
-    } else if (!parked->deadline) {
-        parked->deadline = nm_now_ns() + INTERRUPT_GRACE_NS;
-        pthread_cond_signal(&inbox->new_deadline);
     }
     pthread_mutex_unlock(&inbox->lock);
+}
+
+/* Has the thread a signal of its own to handle? A killed process has one for each thread. */
+static bool signalled(uint32_t tid) {
+    char path[32], text[4096];
+    snprintf(path, sizeof(path), "/proc/%u/status", tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return false;
+    ssize_t size = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[size > 0 ? size : 0] = 0;
+    const char *pending = strstr(text, "\nSigPnd:"), *blocked = strstr(text, "\nSigBlk:");
+    if (!pending || !blocked) return false;
+    return strtoull(pending + strlen("\nSigPnd:"), NULL, 16) &
+           ~strtoull(blocked + strlen("\nSigBlk:"), NULL, 16);
+}
+
+/* Over io_uring the kernel forgets the INTERRUPT of a caller that is signalled while its request is
+ * being handed over (fuse_uring_prepare_send does not look for it, as fuse_dev_do_read does), and
+ * even a killed caller waits for the answer. Called and returns with the lock held. */
+static void look_for_signals(struct nm_inbox *inbox) {
+    struct {
+        const struct nm_door *door;
+        uint64_t unique;
+        uint32_t tid;
+    } waiting[NM_PARKED_MOST];
+    int n = 0;
+    for (const struct parked *p = inbox->first; p; p = p->next) {
+        const struct nm_door *door = p->request.open->door;
+        if (p->deadline || p->committed || !door->transport->loses_interrupts) continue;
+        waiting[n].door = door;
+        waiting[n].unique = p->ticket.unique;
+        waiting[n++].tid = p->request.pid;
+    }
+    pthread_mutex_unlock(&inbox->lock);
+    for (int i = 0; i < n; i++)
+        if (!signalled(waiting[i].tid)) waiting[i].unique = 0;
+    pthread_mutex_lock(&inbox->lock);
+    for (int i = 0; i < n; i++)
+        if (waiting[i].unique) interrupt(inbox, waiting[i].door, waiting[i].unique);
 }
 
 /* A request whose time is over, which needs its answer from us; else NULL, and when the next is. */
@@ -326,28 +378,30 @@ static struct parked *expired(struct nm_inbox *inbox, uint64_t *next) {
 
 static void *reap(void *arg) {
     struct nm_inbox *inbox = arg;
+    uint64_t look = nm_now_ns() + LOOK_NS;
     pthread_mutex_lock(&inbox->lock);
     while (!inbox->stopping) {
         uint64_t next;
         struct parked *parked = expired(inbox, &next);
-        if (!parked && next == UINT64_MAX) {
+        if (parked) {
+            struct nm_door *door = parked->request.open->door;
+            struct nm_ticket ticket = parked->ticket;
+            if (parked->taken)
+                parked->answered = true; /* control learns it when it replies */
+            else
+                forget(inbox, parked);
+            pthread_mutex_unlock(&inbox->lock);
+            door->transport->reply(door, &ticket, -EINTR);
+            pthread_mutex_lock(&inbox->lock);
+        } else if (!inbox->first) {
             pthread_cond_wait(&inbox->new_deadline, &inbox->lock);
-            continue;
-        }
-        if (!parked) {
-            struct timespec at = at_ns(next);
+        } else if (nm_now_ns() >= look) {
+            look_for_signals(inbox);
+            look = nm_now_ns() + LOOK_NS;
+        } else {
+            struct timespec at = at_ns(next < look ? next : look);
             pthread_cond_timedwait(&inbox->new_deadline, &inbox->lock, &at);
-            continue;
         }
-        struct nm_door *door = parked->request.open->door;
-        struct nm_ticket ticket = parked->ticket;
-        if (parked->taken)
-            parked->answered = true; /* control learns it when it replies */
-        else
-            forget(inbox, parked);
-        pthread_mutex_unlock(&inbox->lock);
-        door->transport->reply(door, &ticket, -EINTR);
-        pthread_mutex_lock(&inbox->lock);
     }
     pthread_mutex_unlock(&inbox->lock);
     return NULL;

@@ -198,6 +198,7 @@ static void *run(void *arg) {
         if (error < 0 && error != -EINTR) break;
         alive = reap(queue);
     }
+    WRITE_ONCE(queue->door->lost, true);
     nm_inbox_shut(queue->door->inbox);
     return NULL;
 }
@@ -259,5 +260,9 @@ static void destroy(struct nm_door *door) {
     door->transport_state = NULL;
 }
 
-const struct nm_transport_ops nm_uring_transport = {
-    .name = "uring", .start = start, .stop = stop, .destroy = destroy, .reply = reply};
+const struct nm_transport_ops nm_uring_transport = {.name = "uring",
+                                                    .loses_interrupts = true,
+                                                    .start = start,
+                                                    .stop = stop,
+                                                    .destroy = destroy,
+                                                    .reply = reply};

@@ -149,11 +149,11 @@ static int nic_sync(struct nm_kring *kring, uint32_t head) {
     return error;
 }
 
-/* Waking a reader whose ring is full, or a writer the device does not hold up, would wake it for
- * ever. */
-static void nic_arm(struct nm_kring *kring) {
+/* Waking a reader that holds a full ring, or a writer the device does not hold up, would wake it
+ * for ever. */
+static void nic_arm(struct nm_kring *kring, bool ready) {
     if (kring->host) return;
-    if (kring->dir == NM_RX && rx_room(kring) >= slots_per_packet(kring->port))
+    if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring->port)))
         nm_watch_arm(queue_of(kring)->watch, EPOLLIN);
     if (kring->dir == NM_TX && queue_of(kring)->tx_blocked)
         nm_watch_arm(queue_of(kring)->watch, EPOLLOUT);

@@ -9,7 +9,7 @@ static int sync_nothing(struct nm_kring *kring, uint32_t head) {
     return 0;
 }
 
-static void arm_nothing(struct nm_kring *kring) { (void)kring; }
+static void arm_nothing(struct nm_kring *kring, bool ready) { (void)kring, (void)ready; }
 
 static const struct nm_port_ops null_ops = {
     .kind = "null", .sync = sync_nothing, .arm = arm_nothing};
