@@ -294,9 +294,10 @@ class Request:
 
 @dataclass(frozen=True)
 class TurnedAway:
-    """An ioctl that the door refused with EBUSY: its thread, command and the reason."""
+    """An ioctl that the door refused with EBUSY: its thread, that one's name, the ioctl and the reason."""
 
     pid: int
+    program: str
     command: int
     reason: str
 
@@ -331,7 +332,11 @@ class Door:
         result = lib.nm_door_next(self.pointer, out, away)
         if result < 0:
             return None
-        return Request(self.pointer, out[0]) if result else TurnedAway(away.pid, away.command, _text(away.reason))
+        return (
+            Request(self.pointer, out[0])
+            if result
+            else TurnedAway(away.pid, _text(away.program), away.command, _text(away.reason))
+        )
 
     def abandoned(self, request: Request) -> bool:
         """The caller was interrupted and has got EINTR."""

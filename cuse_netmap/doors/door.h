@@ -36,6 +36,7 @@ struct nm_request {
 /* An ioctl that was refused at the door, for the log. */
 struct nm_turned_away {
     uint32_t pid, command;
+    char program[16]; /* the thread's name: it has its answer and may be gone */
     const char *reason;
 };
 

@@ -80,6 +80,14 @@ static bool interrupted_early(struct nm_requests *requests, uint64_t unique) {
     return false;
 }
 
+/* A file's beginning as a string; the empty one if it cannot be read. */
+static void read_file(const char *path, char *text, size_t room) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? 0 : read(fd, text, room - 1);
+    if (fd >= 0) close(fd);
+    text[size > 0 ? size : 0] = 0;
+}
+
 /* Why one more request may not wait; NULL if it may. */
 static const char *full(const struct nm_requests *requests, const struct nm_request *request) {
     uint32_t of_user = 0;
@@ -94,8 +102,13 @@ static const char *full(const struct nm_requests *requests, const struct nm_requ
 static void turn_away(struct nm_requests *requests, const struct nm_request *request,
                       const char *reason) {
     if (requests->num_turned_away == NM_TURNED_AWAY_REMEMBERED) return;
-    requests->turned_away[requests->num_turned_away++] =
+    struct nm_turned_away *away = &requests->turned_away[requests->num_turned_away++];
+    *away =
         (struct nm_turned_away){.pid = request->pid, .command = request->command, .reason = reason};
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/%u/comm", request->pid);
+    read_file(path, away->program, sizeof(away->program));
+    away->program[strcspn(away->program, "\n")] = 0;
     pthread_cond_signal(&requests->new_request);
 }
 
@@ -290,11 +303,7 @@ void nm_requests_interrupt(struct nm_door *door, uint64_t unique) {
 static bool signalled(uint32_t tid) {
     char path[32], text[4096];
     snprintf(path, sizeof(path), "/proc/%u/status", tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t size = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[size > 0 ? size : 0] = 0;
+    read_file(path, text, sizeof(text));
     const char *pending = strstr(text, "\nSigPnd:"), *blocked = strstr(text, "\nSigBlk:");
     if (!pending || !blocked) return false;
     return strtoull(pending + strlen("\nSigPnd:"), NULL, 16) &
