@@ -310,9 +310,10 @@ class Request:
 
 @dataclass(frozen=True)
 class TurnedAway:
-    """An ioctl that was refused with EBUSY before control saw it: its thread, command and the reason."""
+    """An ioctl that was refused with EBUSY before control saw it: its thread and program, the ioctl and the reason."""
 
     pid: int
+    program: str
     command: int
     reason: str
 
@@ -331,7 +332,9 @@ class Inbox:
         result = lib.nm_inbox_next(self.pointer, out, away)
         if result < 0:
             return None
-        return Request(self.pointer, out[0]) if result else TurnedAway(away.pid, away.command, _text(away.reason))
+        if result:
+            return Request(self.pointer, out[0])
+        return TurnedAway(away.pid, _text(away.program), away.command, _text(away.reason))
 
     def next_release(self) -> OpenFile | None:
         """The next released file, waiting for it; None once the inbox is shut."""

@@ -24,7 +24,7 @@ from cuse_netmap.namespace import mounted_at, unmount
 log = logging.getLogger(__name__)
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-PROBE_SECONDS = 5
+PROBE_SECONDS = 3
 
 
 def program(name: str) -> str:

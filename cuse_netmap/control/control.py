@@ -99,7 +99,8 @@ class Control:
     def _serve(self) -> None:
         while (request := self.inbox.next()) is not None:
             if isinstance(request, TurnedAway):
-                _log_refusal(request.pid, _ioctl_name(request.command), Refused(errno.EBUSY, request.reason))
+                refusal = Refused(errno.EBUSY, request.reason)
+                _log_refusal(request.pid, request.program, _ioctl_name(request.command), refusal)
                 continue
             try:
                 work = self._understand(request)
@@ -175,7 +176,7 @@ class Control:
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
         if refusal is not None and refusal.errno != errno.EINTR:
-            _log_refusal(request.pid, what, refusal)
+            _log_refusal(request.pid, command_of(request.pid), what, refusal)
         request.reply((refusal.errno or errno.EIO) if refusal else 0)
 
     # ---- what is asked
@@ -201,7 +202,7 @@ class Control:
             raise Refused(errno.EINVAL, "the argument is NULL")
         given = transaction.begin(request, request.argument)
         type_name = _type_name(given.header.reqtype)
-        what = f"NIOCCTRL {type_name} {given.header.name!r}"
+        what = f"{type_name} {given.header.name!r}"
         try:
             transaction.read_rest(given)
         except Refused as refusal:
@@ -210,7 +211,7 @@ class Control:
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         handler = self._handlers().get(given.header.reqtype, self._unknown)
         port = given.header.name if given.header.reqtype == RequestType.REGISTER else None
-        return Work(request, what, partial(handler, given), given.write_back, port)
+        return Work(request, f"NIOCCTRL {what}", partial(handler, given), given.write_back, port)
 
     def _handlers(self) -> dict[int, Callable[[Transaction, Work], None]]:
         return {
@@ -324,8 +325,8 @@ def _not_yet(kind: RequestType, _given: Transaction, _work: Work) -> None:
     raise Refused(number, reason)
 
 
-def _log_refusal(pid: int, what: str, refusal: Refused) -> None:
-    log.warning("refused: pid %d (%s): %s: %s (%s)", pid, command_of(pid), what, refusal.reason, refusal.code)
+def _log_refusal(pid: int, program: str, what: str, refusal: Refused) -> None:
+    log.warning("refused: pid %d (%s): %s: %s (%s)", pid, program, what, refusal.reason, refusal.code)
 
 
 def _ioctl_name(command: int) -> str:

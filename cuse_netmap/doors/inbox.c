@@ -102,6 +102,14 @@ static bool interrupted_early(struct nm_inbox *inbox, const struct nm_door *door
     return false;
 }
 
+/* A file's beginning as a string; the empty one if it cannot be read. */
+static void read_file(const char *path, char *text, size_t room) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t size = fd < 0 ? 0 : read(fd, text, room - 1);
+    if (fd >= 0) close(fd);
+    text[size > 0 ? size : 0] = 0;
+}
+
 /* Why one more request may not wait; NULL if it may. */
 static const char *full(const struct nm_inbox *inbox, const struct nm_request *request) {
     uint32_t of_user = 0;
@@ -116,8 +124,13 @@ static const char *full(const struct nm_inbox *inbox, const struct nm_request *r
 static void turn_away(struct nm_inbox *inbox, const struct nm_request *request,
                       const char *reason) {
     if (inbox->num_turned_away == TURNED_AWAY_MAX) return;
-    inbox->turned_away[inbox->num_turned_away++] =
+    struct nm_turned_away *away = &inbox->turned_away[inbox->num_turned_away++];
+    *away =
         (struct nm_turned_away){.pid = request->pid, .command = request->command, .reason = reason};
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/%u/comm", request->pid);
+    read_file(path, away->program, sizeof(away->program));
+    away->program[strcspn(away->program, "\n")] = 0;
     pthread_cond_signal(&inbox->new_request);
 }
 
@@ -328,11 +341,7 @@ void nm_inbox_interrupt(struct nm_door *door, uint64_t unique) {
 static bool signalled(uint32_t tid) {
     char path[32], text[4096];
     snprintf(path, sizeof(path), "/proc/%u/status", tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t size = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    text[size > 0 ? size : 0] = 0;
+    read_file(path, text, sizeof(text));
     const char *pending = strstr(text, "\nSigPnd:"), *blocked = strstr(text, "\nSigBlk:");
     if (!pending || !blocked) return false;
     return strtoull(pending + strlen("\nSigPnd:"), NULL, 16) &

@@ -24,6 +24,7 @@ struct nm_request {
 /* An ioctl that was refused with EBUSY before control saw it, for the log. */
 struct nm_turned_away {
     uint32_t pid, command;
+    char program[16]; /* the thread's name: it has its answer and may be gone */
     const char *reason;
 };
 

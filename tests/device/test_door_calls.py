@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.daemon import Daemon
 from tests.support.program import run
 
-pytestmark = pytest.mark.usefixtures("daemon")
+pytestmark = pytest.mark.usefixtures("quiet")
 
 Client = Callable[..., Path]
+
+
+@pytest.fixture
+def quiet(daemon: Daemon) -> None:
+    """No IPv6 on the host's side, which would announce itself."""
+    del daemon
+    Path("/proc/sys/net/ipv6/conf/tap0/disable_ipv6").write_text("1")
 
 
 def test_syncs_and_polls_before_register_fail_at_once(client_program: Client) -> None:

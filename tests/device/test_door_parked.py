@@ -3,6 +3,7 @@
 
 import errno
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -169,8 +170,9 @@ def test_a_release_waits_for_nobody_elses_memory(client_program: Callable[..., P
 
 def test_clients_killed_while_their_requests_come_in_are_gone_too(park: Path) -> None:
     """DESIGN.md section 2: no unkillable clients, at whatever moment the signal finds the request."""
-    for files in range(1, 13):
-        with Program(park, "-f", files, "-t", PER_FILE) as parked:
-            parked.wait_for("fault", files)
+    chance = random.Random(14)  # noqa: S311 - moments, not secrets
+    for _ in range(60):
+        with Program(park, "-f", 12, "-t", PER_FILE) as parked:
+            time.sleep(chance.uniform(0.001, 0.006))
             parked.kill(3)
     assert port_is_free()
