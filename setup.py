@@ -15,6 +15,7 @@ CORE_FOLDERS = ("cuse_netmap", "cuse_netmap/doors", "cuse_netmap/ports", "cuse_n
 PROGRAMS = {
     "netmap-traffic": "cuse_netmap/programs",
     "netmap-selftest": "cuse_netmap/selftest",
+    "libnetmap-helper.so": "cuse_netmap/preload",
 }
 
 SANITIZE = os.environ.get("CUSE_NETMAP_SANITIZE") == "1"
@@ -35,7 +36,7 @@ def sources(*folders: str) -> list[str]:
 
 
 class BuildExtension(build_ext):
-    """The extension, linked again whenever the archive changed, and the programs in cuse_netmap/bin."""
+    """The extension, linked again whenever the archive changed; the programs and the helper in cuse_netmap/bin."""
 
     def run(self) -> None:
         self.run_command("build_clib")
@@ -58,12 +59,15 @@ class BuildExtension(build_ext):
         newest = max(os.path.getmtime(path) for path in inputs + HEADERS)
         if program.exists() and program.stat().st_mtime >= newest:
             return
+        library = program.suffix == ".so"
+        # A library that is preloaded into programs of others brings no sanitizer with it.
+        sanitizers = [] if library else SANITIZER_FLAGS
+        flags = [flag for flag in CFLAGS if flag not in SANITIZER_FLAGS] + sanitizers
         objects = self.compiler.compile(
-            inputs, output_dir=self.build_temp, include_dirs=["cuse_netmap/include"], extra_postargs=CFLAGS
+            inputs, output_dir=self.build_temp, include_dirs=["cuse_netmap/include"], extra_postargs=flags
         )
-        self.compiler.link_executable(
-            objects, program.name, output_dir=str(program.parent), extra_postargs=SANITIZER_FLAGS
-        )
+        link = self.compiler.link_shared_object if library else self.compiler.link_executable
+        link(objects, program.name, output_dir=str(program.parent), extra_postargs=sanitizers)
 
     def get_outputs(self) -> list[str]:
         return [*super().get_outputs(), *map(str, self.programs())]

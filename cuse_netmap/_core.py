@@ -77,6 +77,11 @@ class Region:
         """Bytes: a program's nr_memsize."""
         return int(lib.nm_region_size(self.pointer))
 
+    @property
+    def memfd(self) -> int:
+        """The descriptor of the memory, ours to pass on but not to close."""
+        return int(lib.nm_region_memfd(self.pointer))
+
     def pool(self, name: str) -> PoolGeometry:
         g = lib.nm_region_pool(self.pointer, self.POOLS[name])
         return PoolGeometry(g.offset, g.objsize, g.objtotal, g.used)
@@ -232,6 +237,11 @@ class OpenFile:
         """close() was called on one of its descriptors, and nothing since."""
         return bool(lib.nm_open_perhaps_closing(self.pointer))
 
+    @property
+    def mappable(self) -> bool:
+        """Whether the kernel maps the memory for it; otherwise the program needs the helper."""
+        return bool(lib.nm_open_mappable(self.pointer))
+
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()
@@ -355,16 +365,10 @@ class Inbox:
 
 
 class Door:
-    """The FUSE door over the regular file `path` (door.h). Refused EOPNOTSUPP: this kernel cannot."""
+    """A way in (door.h), made by one of the functions below."""
 
-    def __init__(self, region: Region, inbox: Inbox, path: str, *, mode: int, gid: int, transport: str) -> None:
-        config = ffi.new("struct nm_door_config *")
-        encoded = ffi.new("char[]", os.fsencode(path))
-        config.path, config.mode, config.uid, config.gid = encoded, mode, 0, gid
-        config.transport = TRANSPORTS[transport]
-        out, why = ffi.new("struct nm_door **"), _Why()
-        why.check(lib.nm_fuse_door_open(config, region.pointer, inbox.pointer, out, why.pointer))
-        self.pointer = out[0]
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
         self.stopped = False  # all its threads have ended
 
     @property
@@ -373,9 +377,27 @@ class Door:
         return _text(lib.nm_door_transport(self.pointer))
 
     def stop(self) -> None:
-        """Unmounts and ends every system call on the device."""
+        """Takes the device away and ends every system call on it."""
         self.stopped = bool(lib.nm_door_stop(self.pointer))
 
     def destroy(self) -> None:
-        """Only when it is stopped and the inbox has no takers any more."""
+        """Only when it is stopped and the inbox is destroyed."""
         lib.nm_door_destroy(self.pointer)
+
+
+def fuse_door(region: Region, inbox: Inbox, path: str, *, mode: int, gid: int, transport: str) -> Door:
+    """The FUSE door over an existing file. Refused EOPNOTSUPP: this kernel has no passthrough, or not the transport."""
+    config = ffi.new("struct nm_door_config *")
+    encoded = ffi.new("char[]", os.fsencode(path))
+    config.path, config.mode, config.uid, config.gid = encoded, mode, 0, gid
+    config.transport = TRANSPORTS[transport]
+    out, why = ffi.new("struct nm_door **"), _Why()
+    why.check(lib.nm_fuse_door_open(config, region.pointer, inbox.pointer, out, why.pointer))
+    return Door(out[0])
+
+
+def cuse_door(region: Region, inbox: Inbox, name: str) -> Door:
+    """The character device /dev/NAME. Refused ENOENT: there is no /dev/cuse; EEXIST: the name is taken."""
+    out, why = ffi.new("struct nm_door **"), _Why()
+    why.check(lib.nm_cuse_door_open(name.encode(), region.pointer, inbox.pointer, out, why.pointer))
+    return Door(out[0])

@@ -16,6 +16,7 @@ from cuse_netmap.errors import SetupError
 
 if TYPE_CHECKING:
     from cuse_netmap.config import Source
+    from cuse_netmap.daemon import Daemon
 
 USAGE, FAILURE, INTERRUPTED = 2, 1, 128 + signal.SIGINT
 
@@ -53,6 +54,7 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-level", help="debug, info, warning or error")
     for key in ("if-size", "if-num", "ring-size", "ring-num", "buf-size", "buf-num"):
         parser.add_argument(f"--{key}", type=int, metavar="N", help=f"[memory] {key.replace('-', '_')}")
+    parser.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
 
@@ -76,23 +78,22 @@ def serve(given: argparse.Namespace) -> int:
 
     def announce(daemon: Daemon) -> None:
         if given.ready_fd is not None:
-            os.write(given.ready_fd, b"1")
+            os.write(given.ready_fd, daemon.doors.mmap.encode())
             os.close(given.ready_fd)
-            return
-        say_ready(daemon.path, daemon.transport, {name: i.description for name, i in daemon.interfaces.items()})
+        else:
+            say_ready(daemon)
 
-    return Daemon(source(given), announce=announce, lifeline=given.lifeline_fd).run()
+    return Daemon(source(given), announce=announce, lifeline=given.lifeline_fd, private=given.private).run()
 
 
-def say_ready(path: Path, transport: str, ports: dict[str, str]) -> None:
+def say_ready(daemon: "Daemon") -> None:
     """On standard output: what is served, and something to try."""
-    carried = "FUSE over io_uring" if transport == "uring" else "read/write on /dev/fuse"
-    print(f"cuse-netmap: {path} is ready (fuse door, {carried}, mmap by FUSE passthrough)")
-    for name, description in ports.items():
-        print(f"  netmap:{name}  {description}")
-    if ports:
+    print(f"cuse-netmap: {daemon.path} is ready ({daemon.doors.description})")
+    for name, interface in daemon.interfaces.items():
+        print(f"  netmap:{name}  {interface.description}")
+    if daemon.interfaces:
         me = shlex.quote(str(Path(sys.argv[0]).resolve()))
-        print(f"Try in a second terminal, as root:  {me} gen netmap:{next(iter(ports))} -n 1000000")
+        print(f"Try in a second terminal, as root:  {me} gen netmap:{next(iter(daemon.interfaces))} -n 1000000")
     print("ctrl-C ends it.", flush=True)
 
 
@@ -133,10 +134,39 @@ def doctor(given: argparse.Namespace) -> int:
     return report(given.device)
 
 
+def cleanup_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="netmap", metavar="NAME", help="of /dev/NAME (netmap)")
+
+
+def cleanup(given: argparse.Namespace) -> int:
+    from cuse_netmap.device import clean_up
+
+    clean_up(Path("/dev", given.device))
+    return 0
+
+
+def preload_options(parser: argparse.ArgumentParser) -> None:
+    choice = parser.add_mutually_exclusive_group(required=True)
+    choice.add_argument("--enable", action="store_true", help="every program started from now on can map it")
+    choice.add_argument("--disable", action="store_true", help="only those that cuse-netmap starts")
+    choice.add_argument("--status", action="store_true", help="say which")
+
+
+def preload(given: argparse.Namespace) -> int:
+    from cuse_netmap import preload as helper
+
+    if not given.status:
+        helper.switch(on=given.enable)
+    print(f"the helper is {'on' if helper.enabled() else 'off'} for the whole system")
+    return 0
+
+
 COMMANDS = {
     "serve": Command("serve /dev/netmap in the foreground", serve_options, serve),
     "run": Command("run one program with a /dev/netmap of its own", run_options, run),
     "doctor": Command("say what this machine can do, and what would mend the rest", doctor_options, doctor),
+    "preload": Command("let every program of the system map a CUSE device", preload_options, preload),
+    "cleanup": Command("remove what a daemon that was killed has left behind", cleanup_options, cleanup),
 }
 
 # Ordinary netmap programs, in C, which read their own options.
@@ -180,11 +210,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exec_program(arguments: Sequence[str]) -> int:
-    from cuse_netmap.device import program
+    from cuse_netmap.device import helper_environment, program
 
     path = program("netmap-traffic")
     try:
-        os.execv(path, ["cuse-netmap", *arguments])  # noqa: S606 - it becomes the program
+        os.execve(path, ["cuse-netmap", *arguments], helper_environment())  # noqa: S606 - it becomes the program
     except OSError as error:
         sys.stderr.write(f"cuse-netmap: {path}: {error.strerror}: run `make build`\n")
         return FAILURE

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from cuse_netmap import config, device
+from cuse_netmap import config, device, notify
 from cuse_netmap import log as logs
 from cuse_netmap._core import Events, Inbox, Region
 from cuse_netmap.backends import BACKENDS, Interface
@@ -32,13 +32,20 @@ STOP_SECONDS = 2.0  # for threads that may be caught in a program's memory
 class Daemon:
     """One device and its ports. `run` returns when it is over."""
 
-    def __init__(self, source: Source, *, announce: Callable[["Daemon"], None], lifeline: int | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        announce: Callable[["Daemon"], None],
+        lifeline: int | None = None,
+        private: bool = False,
+    ) -> None:
         self.source = source
         self.announce = announce
         self.lifeline = lifeline
         self.config = source.load()
         self.path = Path("/dev") / self.config.device.name
-        self.transport = ""
+        self.private = private  # the node is ours alone: we are in a mount namespace of our own
         self.interfaces: dict[str, Interface] = {}
         self.deleted: list[Interface] = []  # of these, those that are said to be
         self.on_terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -49,7 +56,8 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
-            device.check_path(self.path)
+            if not self.private:
+                device.check_path(self.path)
             try:
                 self.region = Region(
                     {
@@ -66,22 +74,23 @@ class Daemon:
             self.registry = Registry(self.region)
             for port in self.config.ports.values():
                 self._open_port(port)
-            stack.enter_context(device.placeholder(self.path))
             inbox = Inbox()
-            door = device.open_door(self.path, self.config.device, self.region, inbox)
-            stack.callback(door.stop)
+            doors = device.open_doors(stack, self.path, self.config.device, self.region, inbox, private=self.private)
             stack.callback(inbox.shut)
-            self.transport = door.transport
-            control = Control(inbox, self.registry, on_end=waker.end)
-            self.control = control
-            control.start()
-            device.prove(self.path)
+            self.doors = doors
+            self.control = Control(inbox, self.registry, doors.helper, on_end=waker.end)
+            self.control.start()
+            device.prove(self.path, doors.mmap)
             self.announce(self)
+            notify.notify(f"READY=1\nSTATUS=serving {self.path}, {self.doors.description}")
+            log.info("%s is ready: %s", self.path, self.doors.description)
             ended = self._wait(waker)
-        if control.join(STOP_SECONDS) and door.stopped:
+            notify.notify("STOPPING=1")
+        if self.control.join(STOP_SECONDS) and all(door.stopped for door in doors.opened):
             self.registry.close()
             inbox.destroy()
-            door.destroy()
+            for door in doors.opened:
+                door.destroy()
             self.events.close()
             self.region.close()
         return ended
@@ -108,8 +117,9 @@ class Daemon:
             selector.register(self.notices, selectors.EVENT_READ)
             if self.lifeline is not None:
                 selector.register(self.lifeline, selectors.EVENT_READ)
+            period = notify.watchdog_seconds()
             while True:
-                for key, _ in selector.select():
+                for key, _ in selector.select(period):
                     if key.fd == self.lifeline:
                         return 0
                     if key.fileobj is self.notices:
@@ -123,7 +133,18 @@ class Daemon:
                         if number != signal.SIGHUP or self._terminal_closed():
                             log.info("ending on %s", signal.Signals(number).name)
                             return 0
+                        notify.reloading()
                         self.reload()
+                        notify.notify("READY=1")
+                if period and self._alive(period):
+                    notify.notify("WATCHDOG=1")
+
+    def _alive(self, seconds: float) -> bool:
+        """Whether control comes to a decision within this time."""
+        if not self.control.lock.acquire(timeout=seconds):
+            return False
+        self.control.lock.release()
+        return True
 
     def _look_for_deleted(self) -> None:
         """Nothing else tells a program that sleeps without waiting for frames or room."""

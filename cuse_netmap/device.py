@@ -12,19 +12,22 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from cuse_netmap._core import Door, Inbox, Region
+from cuse_netmap._core import Door, Inbox, Region, cuse_door, fuse_door
 from cuse_netmap.config import Device
 from cuse_netmap.errors import Refused, SetupError, remedy
-from cuse_netmap.namespace import mounted_at, unmount
+from cuse_netmap.helper import HelperServer
+from cuse_netmap.namespace import bind, mounted_at, unmount
 
 log = logging.getLogger(__name__)
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
-PROBE_SECONDS = 3
+LOOK_SECONDS = 3
+TEST_SECONDS = 20
 
 
 def program(name: str) -> str:
@@ -40,7 +43,7 @@ def clear_stale_mounts(path: Path) -> None:
             ["stat", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
         )
         try:
-            _, said = probe.communicate(timeout=PROBE_SECONDS)
+            _, said = probe.communicate(timeout=LOOK_SECONDS)
         except subprocess.TimeoutExpired as error:
             probe.kill()
             raise SetupError(f"{path} is served by a daemon that does not answer: stop that one first") from error
@@ -54,6 +57,15 @@ def _taken(path: Path) -> SetupError:
     return SetupError(f"{path} is served by another daemon already: stop that one, or use --device NAME")
 
 
+def clean_up(path: Path) -> None:
+    """Removes what a daemon that died left at `path`: its mounts, and the file under them. SetupError: one is alive."""
+    clear_stale_mounts(path)
+    with suppress(FileNotFoundError):
+        if path.is_file() and path.stat().st_size == 0:
+            with placeholder(path):
+                pass
+
+
 @contextmanager
 def placeholder(path: Path) -> Iterator[None]:
     """A regular file at `path` for mounts to cover. Whoever leaves last, in any mount namespace, removes it.
@@ -65,7 +77,7 @@ def placeholder(path: Path) -> Iterator[None]:
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise SetupError(f"{path}: {error.strerror}{_remedy(error)}") from error
+            raise SetupError(f"{path}: {error.strerror}{remedy(error)}") from error
         fcntl.flock(fd, fcntl.LOCK_SH)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(fd), path.lstat()):
@@ -91,13 +103,25 @@ def placeholder(path: Path) -> Iterator[None]:
 
 
 def check_path(path: Path) -> None:
-    """SetupError unless we may serve there."""
+    """SetupError unless we may serve there, for everybody."""
     clear_stale_mounts(path)
+    if Path("/sys/class/cuse", path.name).exists():
+        raise SetupError(f"{path} is served by another daemon already: stop that one, or use --device NAME")
     if Path("/sys/class/misc", path.name).exists():
         raise SetupError(f"the netmap kernel module owns {path}: rmmod netmap, or use --device NAME")
     with suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             raise SetupError(f"{path} exists and is no plain file: remove it, or use --device NAME")
+
+
+@contextmanager
+def mount_point(path: Path) -> Iterator[None]:
+    """Something at `path` for a mount to cover: the device that stands there already, or a file that we make."""
+    if path.exists() and not path.is_file():
+        yield
+    else:
+        with placeholder(path):
+            yield
 
 
 def group_id(name: str) -> int:
@@ -136,30 +160,137 @@ def uring_enabled(transport: str) -> Iterator[None]:
             URING_SWITCH.write_text(before)
 
 
-def open_door(path: Path, settings: Device, region: Region, inbox: Inbox) -> Door:
-    """Serves the device at `path`, which placeholder() has made. SetupError says what this kernel lacks."""
-    if settings.door == "cuse":
-        raise SetupError("the CUSE door is not there yet: use --door fuse")
+@dataclass(frozen=True)
+class Doors:
+    """What was opened, and how programs map the memory: "passthrough" or "helper", through whose socket."""
+
+    opened: tuple[Door, ...]
+    node: str  # of the CUSE device, or "": its name in /dev
+    transport: str
+    mmap: str
+    helper: HelperServer | None = None
+
+    @property
+    def description(self) -> str:
+        kinds = [*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else [])]
+        carried = "FUSE over io_uring" if self.transport == "uring" else "read/write"
+        mapped = "FUSE passthrough" if self.mmap == "passthrough" else "the helper (cuse-netmap run PROGRAM)"
+        return f"{' and '.join(kinds)} door, {carried}, mmap by {mapped}"
+
+
+def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, inbox: Inbox, *, private: bool) -> Doors:
+    """Serves the device at `path`; what `stack` gets takes it away again. SetupError says what this kernel lacks.
+
+    Where the kernel has both doors the character device comes first, and the FUSE file is mounted over its node:
+    whoever looks sees a device, whoever opens it can mmap. A private one (`run`) takes the FUSE door alone if it can.
+    """
+    gid = group_id(settings.group)
+    if private and settings.door == "auto":
+        try:
+            return _fuse_alone(stack, path, settings, gid, region, inbox)
+        except SetupError as error:
+            log.info("%s", error)
+    if settings.door == "fuse" or not _have_cuse(settings.door):
+        return _fuse_alone(stack, path, settings, gid, region, inbox)
+
+    name = f"{path.name}-{os.getpid()}" if private else path.name
+    cuse = _cuse(name, settings, gid, region, inbox)
+    stack.callback(cuse.stop)
+    helper = HelperServer(name, region.memfd, region.size, mode=settings.mode, gid=gid)
+    stack.callback(helper.close)
+    if private:
+        stack.enter_context(mount_point(path))
+        bind(Path("/dev", name), path)
+        stack.callback(unmount, path)
+    if settings.door == "auto":
+        try:
+            fuse = _fuse(path, settings, gid, region, inbox)
+        except SetupError as error:
+            log.info("programs need the helper to map %s: %s", path, error)
+        else:
+            stack.callback(fuse.stop)
+            return Doors((cuse, fuse), name, fuse.transport, "passthrough", helper)
+    return Doors((cuse,), name, cuse.transport, "helper", helper)
+
+
+def _have_cuse(door: str) -> bool:
+    """Whether there is /dev/cuse, loading its module if need be. SetupError if that is the only door wanted."""
+    node = Path("/dev/cuse")
+    if not node.exists():
+        with suppress(OSError):
+            subprocess.run(["modprobe", "-q", "cuse"], check=False)
+    if not node.exists() and door == "cuse":
+        raise SetupError(
+            "there is no /dev/cuse: modprobe cuse, or a kernel with CONFIG_CUSE (Debian's and Ubuntu's have it)"
+        )
+    return node.exists()
+
+
+def _cuse(name: str, settings: Device, gid: int, region: Region, inbox: Inbox) -> Door:
+    try:
+        door = cuse_door(region, inbox, name)
+    except Refused as refusal:
+        raise SetupError(f"the CUSE door: {refusal.reason}{remedy(refusal)}") from refusal
+    node = Path("/dev", name)
+    if Path("/run/udev/control").exists():
+        subprocess.run(["udevadm", "settle", "--timeout=5"], check=False)
+    os.chown(node, 0, gid)
+    node.chmod(settings.mode)
+    return door
+
+
+def _fuse_alone(stack: ExitStack, path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) -> Doors:
+    stack.enter_context(mount_point(path))
+    door = _fuse(path, settings, gid, region, inbox)
+    stack.callback(door.stop)
+    return Doors((door,), "", door.transport, "passthrough")
+
+
+def _fuse(path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) -> Door:
     try:
         with uring_enabled(settings.transport):
-            gid = group_id(settings.group)
-            return Door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=settings.transport)
+            return fuse_door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=settings.transport)
     except Refused as refusal:
         raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
 
 
-def prove(path: Path) -> None:
+def helper_environment() -> dict[str, str]:
+    """The environment of a program that maps through the helper."""
+    others = os.environ.get("LD_PRELOAD", "")
+    return {**os.environ, "LD_PRELOAD": f"{program('libnetmap-helper.so')} {others}".strip()}
+
+
+def prove(path: Path, mmap: str) -> None:
     """Uses the device as a program does. SetupError says which step failed."""
+    command = [program("netmap-selftest"), str(path)]
+    preload = helper_environment()["LD_PRELOAD"] if mmap == "helper" else ""
+    if preload and "NOTIFY_SOCKET" in os.environ:
+        # A service's own processes may open only the devices that its unit names, and this one is new.
+        command = [
+            "systemd-run",
+            "--quiet",
+            "--wait",
+            "--pipe",
+            "--collect",
+            f"--setenv=LD_PRELOAD={preload}",
+            *command,
+        ]
     try:
         test = subprocess.run(
-            [program("netmap-selftest"), path], capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TEST_SECONDS,
+            check=False,
+            env={**os.environ, "LD_PRELOAD": preload},
         )
     except subprocess.TimeoutExpired as error:
         raise SetupError(f"the self-test of {path} hangs") from error
     except OSError as error:
         raise SetupError(f"the self-test does not start: {error}: run `make build`") from error
     if test.returncode:
-        raise SetupError(f"the self-test of {path} failed: {test.stdout.strip() or test.returncode}")
+        said = (test.stdout or test.stderr).strip()
+        raise SetupError(f"the self-test of {path} failed: {said or test.returncode}")
 
 
 def _remedy(error: OSError) -> str:

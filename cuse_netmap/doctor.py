@@ -54,24 +54,33 @@ def _node(path: Path) -> Iterator[Finding]:
         yield Finding("device", True, f"{path} is free")
 
 
-def _fuse(_path: Path) -> Iterator[Finding]:
-    there = Path("/dev/fuse").exists()
-    yield Finding("/dev/fuse", there, "there" if there else "missing", "modprobe fuse", essential=True)
-    if not there or os.geteuid() != 0:
+def _doors(_path: Path) -> Iterator[Finding]:
+    """Tries each door, and each transport of the FUSE door; one door that works is essential."""
+    if os.geteuid() != 0:
         return
-    for transport, remedy in (
-        ("classic", "Linux 6.9 or later, for FUSE passthrough"),
-        ("uring", "Linux 6.14 or later; echo Y > /sys/module/fuse/parameters/enable_uring"),
-    ):
-        trial = _try_transport(transport)
-        what = trial or "a null port was opened, mapped, synced and polled through it"
-        yield Finding(f"fuse, {transport}", not trial, what, remedy, essential=transport == "classic")
+    trials = {
+        "fuse door, classic": (["--door=fuse", "--transport=classic"], "Linux 6.9 or later has FUSE passthrough"),
+        "fuse door, uring": (["--door=fuse", "--transport=uring"], "Linux 6.14 or later, with the switch below on"),
+        "cuse door": (["--door=cuse"], "modprobe cuse, or a kernel with CONFIG_CUSE"),
+    }
+    works = {}
+    for subject, (options, remedy) in trials.items():
+        failure = _try(options)
+        works[subject] = not failure
+        yield Finding(subject, not failure, failure or "a null port was opened, mapped, synced and polled", remedy)
+    if works["fuse door, classic"]:
+        yield Finding("mmap", True, "works for every program, by FUSE passthrough")
+    elif works["cuse door"]:
+        what = "works through the helper: cuse-netmap run PROGRAM; cuse-netmap preload --enable for the whole system"
+        yield Finding("mmap", True, what)
+    else:
+        yield Finding("mmap", False, "no door works", "either of the above", essential=True)
 
 
-def _try_transport(transport: str) -> str:
+def _try(options: list[str]) -> str:
     """Runs the self-test through a private daemon; "" or why it failed."""
     me = [sys.executable, "-m", "cuse_netmap", "run", "--device=netmap-doctor", "--log-level=error"]
-    command = [*me, f"--transport={transport}", "--", device.program("netmap-selftest"), "/dev/netmap-doctor"]
+    command = [*me, *options, "--", device.program("netmap-selftest"), "/dev/netmap-doctor"]
     try:
         trial = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -91,12 +100,6 @@ def _uring_switch(_path: Path) -> Iterator[Finding]:
         yield Finding("io_uring switch", False, "this kernel's FUSE knows no io_uring", "Linux 6.14 or later")
 
 
-def _cuse(_path: Path) -> Iterator[Finding]:
-    there = Path("/dev/cuse").exists()
-    what = "/dev/cuse is there, but its door is not written yet" if there else "no /dev/cuse"
-    yield Finding("cuse door", False, what, "the fuse door needs no CUSE")
-
-
 def _backends(_path: Path) -> Iterator[Finding]:
     there = Path("/dev/net/tun").exists()
     yield Finding("tap backend", there, "/dev/net/tun is there" if there else "no /dev/net/tun", "modprobe tun")
@@ -112,9 +115,8 @@ def _ptrace(_path: Path) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _system,
     _node,
-    _fuse,
+    _doors,
     _uring_switch,
-    _cuse,
     _backends,
     _ptrace,
 )

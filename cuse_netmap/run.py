@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from cuse_netmap.config import Config
+from cuse_netmap.device import helper_environment
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at, unmount, unshare_mounts
 
@@ -42,8 +43,8 @@ def run(config: Config, serve_options: Sequence[str], command: Sequence[str]) ->
         unshare_mounts()
         while mounted_at(node):
             unmount(node)  # everybody's device: here it gives way to ours
-        with _daemon(serve_options):
-            return _program(command)
+        with _daemon(serve_options) as mmap:
+            return _program(command, helper_environment() if mmap == "helper" else None)
     except _StoppedError as stopped:
         return SIGNALLED + stopped.number
 
@@ -56,11 +57,14 @@ def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 @contextmanager
-def _daemon(options: Sequence[str]) -> Iterator[None]:
-    """A daemon in a session of its own (ctrl-C is the program's), which ends with us however we end."""
+def _daemon(options: Sequence[str]) -> Iterator[str]:
+    """A daemon in a session of its own (ctrl-C is the program's), which ends with us however we end.
+
+    Gives how programs map its memory: "passthrough" or "helper".
+    """
     ready_reader, ready_writer = os.pipe()
     life_reader, life_writer = os.pipe()
-    command = [sys.executable, "-m", "cuse_netmap", "serve", *options]
+    command = [sys.executable, "-m", "cuse_netmap", "serve", "--private", *options]
     daemon = subprocess.Popen(
         [*command, "--ready-fd", str(ready_writer), "--lifeline-fd", str(life_reader)],
         stdin=subprocess.DEVNULL,
@@ -71,10 +75,11 @@ def _daemon(options: Sequence[str]) -> Iterator[None]:
     os.close(ready_writer)
     os.close(life_reader)
     try:
-        if not os.read(ready_reader, 1):
+        mmap = os.read(ready_reader, 64).decode()
+        if not mmap:
             daemon.wait()
             raise SetupError("the daemon did not start: its reason stands above")
-        yield
+        yield mmap
     finally:
         os.close(life_writer)
         try:
@@ -84,7 +89,7 @@ def _daemon(options: Sequence[str]) -> Iterator[None]:
             daemon.wait()
 
 
-def _program(command: Sequence[str]) -> int:
+def _program(command: Sequence[str], environment: dict[str, str] | None) -> int:
     program: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
@@ -97,7 +102,7 @@ def _program(command: Sequence[str]) -> int:
 
     _handle_signals(handle)
     try:
-        program = subprocess.Popen(command)
+        program = subprocess.Popen(command, env=environment)
     except FileNotFoundError:
         sys.stderr.write(f"cuse-netmap: {command[0]}: there is no such program\n")
         return NOT_FOUND

@@ -34,6 +34,7 @@ from cuse_netmap.control.requests import (
 )
 from cuse_netmap.control.transaction import Transaction
 from cuse_netmap.errors import Refused
+from cuse_netmap.helper import NIOCHELPERTOKEN, HelperServer
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,15 @@ class Work:
 class Control:
     """The threads between an inbox and a registry."""
 
-    def __init__(self, inbox: Inbox, registry: Registry, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, registry: Registry, helper: HelperServer | None, on_end: Callable[[], None]
+    ) -> None:
         self.inbox = inbox
         self.registry = registry
+        self.helper = helper
         self.on_end = on_end  # called once the inbox is shut, by whomever
         self.lock = threading.Lock()
+        self.explained: set[str] = set()
         self.released = threading.Condition(self.lock)
         self.threads = [threading.Thread(target=self._serve, name=f"control-{i}", daemon=True) for i in range(TAKERS)]
         self.threads.append(threading.Thread(target=self._serve_releases, name="releases", daemon=True))
@@ -117,11 +122,26 @@ class Control:
         while (released := self.inbox.next_release()) is not None:
             with self.lock:
                 holder = self.registry.release(released)
+                if self.helper:
+                    self.helper.forget(released.id)
                 released.destroy()
                 self.released.notify_all()
+            if holder and holder.in_vain:
+                self._explain_helper(holder.command)
             if holder:
                 log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
         self.on_end()
+
+    def _explain_helper(self, command: str) -> None:
+        """Once for each program that used a device that it could not map."""
+        if command not in self.explained:
+            self.explained.add(command)
+            log.warning(
+                "%s did not map the device, which this kernel lets it only with the helper: "
+                "cuse-netmap run %s, or cuse-netmap preload --enable",
+                command,
+                command,
+            )
 
     def _attempt(self, work: Work) -> None:
         """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
@@ -192,10 +212,27 @@ class Control:
                 return self._ctrl(request)
             case code if code in (NIOCGINFO, NIOCREGIF):
                 return self._legacy(request, name)
+            case code if code == NIOCHELPERTOKEN and self.helper is not None:
+                return self._token(request, self.helper)
             case code if code == NIOCCONFIG:
                 raise Refused(errno.EINVAL, "no bridge has a configuration")
             case _:
                 raise Refused(errno.EOPNOTSUPP, "netmap has no such ioctl")
+
+    def _token(self, request: Request, helper: HelperServer) -> Work:
+        """What the preloaded helper asks on behalf of an mmap."""
+        answer = b""
+
+        def decide(_work: Work) -> None:
+            nonlocal answer
+            self.registry.map(request.open)
+            answer = helper.token(request.open.id)
+
+        def finish(succeeded: bool) -> None:
+            if succeeded:
+                request.write(request.argument, answer)
+
+        return Work(request, "mmap", decide, finish)
 
     def _ctrl(self, request: Request) -> Work:
         if not request.argument:

@@ -4,7 +4,7 @@
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cuse_netmap._core import OpenFile, Port, Region, null_port
 from cuse_netmap.control import names
@@ -34,7 +34,8 @@ class Holder:
     name: str
     pid: int
     command: str
-    private: bool = field(default=False)  # the port ends with this file
+    private: bool = False  # the port ends with this file
+    in_vain: bool = False  # its program needs the helper to map the memory, and has not used it
 
 
 def crossed(port: Port) -> str:
@@ -110,7 +111,10 @@ class Registry:
                 port.close()
             raise
         answer.mem_id = GLOBAL_MEM_ID
-        self.holders[open_file.id] = Holder(open_file, port, name, pid, command, private)
+        in_vain = not open_file.mappable and not any(
+            h.command == command and not h.in_vain for h in self.holders.values()
+        )
+        self.holders[open_file.id] = Holder(open_file, port, name, pid, command, private, in_vain)
         return answer
 
     def _interface(self, name: str, request: Register) -> Port:
@@ -125,6 +129,15 @@ class Registry:
         rings = {"tx": request.tx_rings, "rx": request.rx_rings}
         slots = {"tx": request.tx_slots, "rx": request.rx_slots}
         return null_port(self.region, f"null:{name}", rings, slots)
+
+    def map(self, open_file: OpenFile) -> None:
+        """Its program maps the memory through the helper. Refused EINVAL: it is not registered."""
+        holder = self.holders.get(open_file.id)
+        if holder is None:
+            raise Refused(errno.EINVAL, "the descriptor is not registered on a port")
+        # One map serves all descriptors of a program.
+        for other in self.holders.values():
+            other.in_vain &= other.command != holder.command
 
     def release(self, open_file: OpenFile) -> Holder | None:
         """Gives back all that the file held; returns what that was."""

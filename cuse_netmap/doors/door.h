@@ -26,10 +26,14 @@ struct nm_door_config {
  * system call that failed, with *why saying which. */
 int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *region,
                       struct nm_inbox *inbox, struct nm_door **out, struct nm_refusal *why);
-/* Unmounts, ends every system call with ECONNABORTED and joins the threads. A door that somebody
- * else takes away shuts the inbox. The opens stay valid until nm_door_destroy. False if something
- * else is mounted over ours: then the threads go on until the process ends, and nothing of the door
- * may be destroyed. */
+/* Makes the character device /dev/NAME (1 to 31 characters), which cannot be mapped.
+ * ENOENT: no /dev/cuse; EEXIST: the name is taken; else -errno of the system call that failed. */
+int nm_cuse_door_open(const char *name, struct nm_region *region, struct nm_inbox *inbox,
+                      struct nm_door **out, struct nm_refusal *why);
+/* Takes the device away, ends every system call with ECONNABORTED and joins the threads. A door
+ * that somebody else takes away shuts the inbox. The opens stay valid until nm_door_destroy. False
+ * if something else is mounted over ours: then the threads go on until the process ends, and
+ * nothing of the door may be destroyed. */
 bool nm_door_stop(struct nm_door *door);
 void nm_door_destroy(struct nm_door *door);
 const char *nm_door_transport(const struct nm_door *door); /* "uring" or "classic" */

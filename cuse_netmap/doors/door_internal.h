@@ -63,13 +63,24 @@ struct nm_transport_ops {
 
 extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;
 
+/* What differs between FUSE and CUSE once a door is open. */
+struct nm_door_kind {
+    /* Ends the connection: waiting system calls fail, the transport's reads return ENODEV. False if
+     * that cannot be done. */
+    bool (*cut)(struct nm_door *door);
+};
+
+#define NM_DOOR_NAME 32
+
 struct nm_door {
-    int device;   /* /dev/fuse */
-    int mount;    /* the mount until it is attached, then -1 */
-    int mount_id; /* the kernel's number of the attached mount; -1: none */
-    char *path;   /* where it is attached */
+    const struct nm_door_kind *kind;
+    int device;              /* /dev/fuse or /dev/cuse */
+    int mount;               /* FUSE: the mount until it is attached, then -1 */
+    int mount_id;            /* the kernel's number of the attached mount; -1: none */
+    char *path;              /* where it is attached */
+    char name[NM_DOOR_NAME]; /* CUSE: of the device */
     struct nm_region *region;
-    int32_t backing_id;
+    int32_t backing_id; /* 0: no passthrough */
     uint32_t mode, uid, gid;
     uint32_t minor;                           /* protocol in use */
     bool lost;                                /* the connection was ended, by us or by others */
@@ -78,11 +89,13 @@ struct nm_door {
     struct nm_inbox *inbox;
     pthread_mutex_t opens_lock;
     struct nm_open *first_open;
-    uint64_t next_id;
     struct nm_readers *readers;
 };
 
-/* fuse.c: the bytes of `out` (room for NM_PAYLOAD) that answer, or -errno, NM_PARKED, NM_NO_REPLY.
+/* door.c. NULL: no memory. */
+struct nm_door *nm_door_create(const struct nm_door_kind *kind, struct nm_region *region,
+                               struct nm_inbox *inbox);
+/* The bytes of `out` (room for NM_PAYLOAD) that answer, or -errno, NM_PARKED, NM_NO_REPLY.
  */
 int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *out);
 

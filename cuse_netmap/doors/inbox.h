@@ -66,5 +66,7 @@ uint64_t nm_open_id(const struct nm_open *open); /* never used twice */
 /* close() was called on one of the file's descriptors a moment ago, and nothing else since: perhaps
  * it was the last. */
 bool nm_open_perhaps_closing(const struct nm_open *open);
+/* The kernel maps the memory for it; otherwise the program needs the helper. */
+bool nm_open_mappable(const struct nm_open *open);
 
 #endif

@@ -23,7 +23,7 @@ static int failed(const char *step) {
 
 int main(int argc, char **argv) {
     if (argc != 2) return 2;
-    alarm(5);
+    alarm(15);
     int fd = open(argv[1], O_RDWR);
     if (fd < 0) return failed("open");
 

@@ -131,10 +131,10 @@ def test_doctor_finds_this_machine_able_and_tells_what_it_found() -> None:
     lines = done.stdout.splitlines()
     assert lines[-1] == "A device can be served here."
     assert any(
-        re.match(r"ok +fuse, classic +a null port was opened, mapped, synced and polled", line) for line in lines
+        re.match(r"ok +fuse door, classic +a null port was opened, mapped, synced and polled", line) for line in lines
     )
     assert any(re.match(r"ok +device +/dev/netmap is a mount", line) for line in lines)
-    for subject in ("kernel", "user", "/dev/fuse", "fuse, uring", "tap backend", "program memory"):
+    for subject in ("kernel", "user", "fuse door, uring", "cuse door", "mmap", "tap backend", "program memory"):
         assert any(line[5:].startswith(subject) for line in lines), subject
     assert done.stderr == ""
 

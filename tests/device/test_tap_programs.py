@@ -10,13 +10,19 @@ import pytest
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame
 
+pytestmark = pytest.mark.door
+
 COUNT = 3000
 
 
 @pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
 def test_a_c_program_receives_and_sends(daemon: Daemon, client_program: Callable[..., Path], static: bool) -> None:
-    del daemon
     program = client_program("echo", static=static)
+    if static and daemon.mmap == "helper":
+        # Nothing can be preloaded into it: the kernel's ENODEV is final, and the log says what to do.
+        assert subprocess.run([program, "netmap:tap0", "100", "1"], timeout=20, check=False).returncode != 0
+        daemon.wait_for_log("cuse-netmap preload --enable")
+        return
     with Host("tap0") as host:
         echo = subprocess.Popen([program, "netmap:tap0", "100", str(COUNT)], stdout=subprocess.PIPE, text=True)
         try:
@@ -33,6 +39,6 @@ def test_a_c_program_receives_and_sends(daemon: Daemon, client_program: Callable
 
 
 def test_the_static_program_is_static(client_program: Callable[..., Path]) -> None:
-    """Nothing could be preloaded into it: its mmap is the kernel's."""
-    headers = subprocess.run(["readelf", "-l", client_program("echo", static=True)], capture_output=True, check=True)
-    assert b"INTERP" not in headers.stdout
+    """Nothing could be preloaded into it: its mmap is the kernel's. Its ELF names no interpreter."""
+    assert b"/ld-linux" not in client_program("echo", static=True).read_bytes()[:4096]
+    assert b"/ld-linux" in client_program("echo").read_bytes()[:4096]

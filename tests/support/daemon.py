@@ -37,14 +37,14 @@ class Daemon:
         os.close(writer)
         running[self.process.pid] = self
         try:
-            ready = bool(os.read(reader, 1))
+            self.mmap = os.read(reader, 64).decode()  # "passthrough" or "helper"; "" if it did not start
         finally:
             os.close(reader)
-        if not ready:
+        if not self.mmap:
             self.process.wait(STOP_SECONDS)
             running.pop(self.process.pid)
         if expect_ready:
-            assert ready, f"the daemon did not start:\n{self.log}"
+            assert self.mmap, f"the daemon did not start:\n{self.log}"
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The daemon's side of the preloaded helper: gives packet memory to whoever brings a token, once.
+
+A token comes from an ioctl on a registered descriptor of the device, so only who may use the device gets the memory.
+What both sides say is stated in include/netmap_helper.h; the other side is preload/.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import struct
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from cuse_netmap.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+FOLDER = Path("/run/cuse-netmap")
+TOKEN_SIZE = 16
+TOKEN = struct.Struct(f"{TOKEN_SIZE}s108s")
+MEMORY = struct.Struct("<Q")
+NIOCHELPERTOKEN = 2 << 30 | TOKEN.size << 16 | ord("i") << 8 | 0xF0
+
+PATIENCE = 2.0  # seconds for a token once connected
+CALLERS = 16  # connections that are listened to at a time
+
+
+class HelperServer:
+    """A socket for one device, and the tokens that are out."""
+
+    def __init__(self, device: str, memfd: int, size: int, *, mode: int, gid: int) -> None:
+        self.memfd = memfd
+        self.size = size
+        self.path = FOLDER / f"{device}.sock"
+        self.tokens: dict[bytes, int] = {}
+        self.lock = threading.Lock()
+        self.callers = threading.BoundedSemaphore(CALLERS)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            FOLDER.mkdir(mode=0o755, exist_ok=True)
+            self.path.unlink(missing_ok=True)  # a dead daemon's: the device's name is ours by now
+            self.socket.bind(str(self.path))
+            os.chown(self.path, 0, gid)
+            self.path.chmod(mode)
+        except OSError as error:
+            raise SetupError(f"the helper's socket {self.path}: {error.strerror}") from error
+        self.socket.listen(CALLERS)
+        threading.Thread(target=self._listen, name="helper", daemon=True).start()
+
+    def token(self, file_id: int) -> bytes:
+        """A netmap_helper_token for an open file, good once, until the file is released."""
+        token = secrets.token_bytes(TOKEN_SIZE)
+        with self.lock:
+            self.tokens[token] = file_id
+        return TOKEN.pack(token, os.fsencode(self.path))
+
+    def forget(self, file_id: int) -> None:
+        """The file is released: what tokens it has not used are void."""
+        with self.lock:
+            self.tokens = {token: owner for token, owner in self.tokens.items() if owner != file_id}
+
+    def close(self) -> None:
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            self.callers.acquire()
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                connection.settimeout(PATIENCE)
+                token = connection.recv(TOKEN_SIZE, socket.MSG_WAITALL)
+                with self.lock:
+                    known = self.tokens.pop(token, None) is not None
+                if known:
+                    socket.send_fds(connection, [MEMORY.pack(self.size)], [self.memfd])
+                else:
+                    log.warning("the helper's socket: a token that is not good, or not any more")
+        except OSError:
+            pass  # the program has gone, or keeps silent
+        finally:
+            self.callers.release()
