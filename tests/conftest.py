@@ -3,9 +3,12 @@
 
 import ctypes
 import os
+import platform
+import re
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +16,9 @@ from cuse_netmap.namespace import unshare_mounts
 from tests.support import clients
 from tests.support import daemon as daemons
 from tests.support.daemon import Daemon
+
+if TYPE_CHECKING:
+    import pluggy
 
 CLONE_NEWNET = 0x40000000
 
@@ -50,32 +56,55 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=MISSING))
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+) -> Generator[None, "pluggy.Result[pytest.TestReport]", None]:
     """A test that hit its time limit leaves the stacks of the daemons behind."""
     del item
-    report = yield
+    outcome = yield
     if call.excinfo is not None and "Timeout" in str(call.excinfo.value):
-        report.sections.append(("daemons", daemons.report_all()))
-    return report
+        outcome.get_result().sections.append(("daemons", daemons.report_all()))
 
 
-@pytest.fixture(scope="module", params=["uring", "classic"])
-def transport(request: pytest.FixtureRequest) -> str:
-    """Both transports; a kernel without io_uring in FUSE skips that one and says so."""
-    name = str(request.param)
-    if name == "uring" and not Path("/sys/module/fuse/parameters/enable_uring").exists():
-        pytest.skip("this kernel's FUSE knows no io_uring (Linux 6.14)")
-    return name
+def kernel_version() -> tuple[int, int]:
+    major, minor = platform.release().split(".")[:2]
+    return int(major), int(re.match(r"[0-9]+", minor)[0])  # type: ignore[index]
+
+
+# Every way in that this kernel has, as the options of serve; what it has not is tested where it is (make guest-test).
+WAYS = {
+    "uring": ("--door=fuse", "--transport=uring"),
+    "classic": ("--door=fuse", "--transport=classic"),
+    "cuse": ("--door=cuse",),
+    "both": ("--door=auto", "--transport=classic"),
+}
+
+
+def ways_here() -> dict[str, str]:
+    """WAYS by name, with why not, or "" if the kernel has it."""
+    passthrough = "" if kernel_version() >= (6, 9) else "FUSE passthrough needs Linux 6.9"
+    uring = "" if Path("/sys/module/fuse/parameters/enable_uring").exists() else "FUSE knows no io_uring"
+    cuse = "" if Path("/dev/cuse").exists() else "no /dev/cuse"
+    return {"uring": passthrough or uring, "classic": passthrough, "cuse": cuse, "both": passthrough or cuse}
+
+
+def pytest_report_header() -> list[str]:
+    """Says which ways in are tested."""
+    return [f"way in: {name}: {reason or 'tested'}" for name, reason in ways_here().items()]
+
+
+@pytest.fixture(scope="module", params=[name for name, reason in ways_here().items() if not reason])
+def way(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The options of serve for each way in that this kernel has."""
+    return WAYS[str(request.param)]
 
 
 @pytest.fixture(scope="module")
-def daemon(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    """A daemon with the TAP wires tap0 and tap1, one for all tests of a module and transport."""
+def daemon(way: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the TAP wires tap0 and tap1, one for all tests of a module and way in."""
     log = tmp_path_factory.mktemp("daemon") / "log"
-    with Daemon(log, f"--transport={transport}", "--tap=tap0", "--tap=tap1") as served:
+    with Daemon(log, *way, "--tap=tap0", "--tap=tap1") as served:
         yield served
 
 
@@ -96,7 +125,8 @@ def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 @pytest.fixture(scope="session")
 def client_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Compiles tests/clients/NAME.c and gives its path; static=True links it statically."""
-    folder = tmp_path_factory.mktemp("clients")
+    compiled = os.environ.get("CUSE_NETMAP_TEST_CLIENTS")  # where there is no compiler
+    folder = Path(compiled) if compiled else tmp_path_factory.mktemp("clients")
 
     def path(name: str, *, static: bool = False) -> Path:
         return clients.compile_client(name, folder, static=static)

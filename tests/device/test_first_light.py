@@ -9,6 +9,8 @@ import pytest
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
 
+pytestmark = pytest.mark.door
+
 ETH_P_TEST = 0x88B5  # IEEE 802, local experiments
 
 

@@ -34,9 +34,9 @@ def _refused(name: str) -> int | None:
 
 
 @pytest.fixture
-def fragile(start_daemon: Callable[..., Daemon], transport: str) -> Daemon:
+def fragile(start_daemon: Callable[..., Daemon], way: tuple[str, ...]) -> Daemon:
     """A daemon with a TAP that may be deleted."""
-    return start_daemon("--tap=doomed", "--tap=other", f"--transport={transport}")
+    return start_daemon("--tap=doomed", "--tap=other", *way)
 
 
 def test_a_deleted_tap_ends_syncs_with_eio_and_polls_with_pollerr(fragile: Daemon) -> None:

@@ -13,6 +13,8 @@ from cuse_netmap.control.requests import Flag, Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ours
 
+pytestmark = pytest.mark.door
+
 LATER = 0.2  # seconds: long enough that nobody wakes by chance
 SOON = 3.0  # generous for a loaded machine
 

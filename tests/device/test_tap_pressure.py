@@ -34,10 +34,10 @@ def let_through(verb: str, rate: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def wire(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def wire(way: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("pressure")
     (folder / "config.toml").write_text(CONFIG)
-    with Daemon(folder / "log", f"--config={folder / 'config.toml'}", f"--transport={transport}"):
+    with Daemon(folder / "log", f"--config={folder / 'config.toml'}", *way):
         ip("link", "add", "bucket", "type", "veth", "peer", "name", "far")
         ip("link", "set", "bucket", "up")
         ip("link", "set", "far", "up")

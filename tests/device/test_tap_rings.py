@@ -62,10 +62,10 @@ with Port("wide", Register(mode=Mode.ONE_NIC, ringid=ring)) as port:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def served(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def served(way: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("rings")
     (folder / "config.toml").write_text(CONFIG)
-    with Daemon(folder / "log", f"--config={folder / 'config.toml'}", f"--transport={transport}"):
+    with Daemon(folder / "log", f"--config={folder / 'config.toml'}", *way):
         yield
 
 

@@ -33,10 +33,10 @@ mtu = 2048
 
 
 @pytest.fixture(scope="module", autouse=True)
-def served(transport: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def served(way: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("traffic")
     (folder / "config.toml").write_text(CONFIG)
-    with Daemon(folder / "log", f"--config={folder / 'config.toml'}", f"--transport={transport}") as daemon:
+    with Daemon(folder / "log", f"--config={folder / 'config.toml'}", *way) as daemon:
         conf.ifaces.reload()
         yield daemon
 

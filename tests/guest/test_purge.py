@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What is left of the package once it is purged: nothing. Runs last in the guest."""
+
+import subprocess
+from pathlib import Path
+
+
+def test_purge_leaves_nothing() -> None:
+    subprocess.run(["systemctl", "start", "cuse-netmap"], check=True, timeout=90)
+    done = subprocess.run(["dpkg", "--purge", "cuse-netmap"], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    for path in ("/dev/netmap", "/etc/cuse-netmap/netmap.toml", "/usr/bin/cuse-netmap", "/sys/class/net/tap0"):
+        assert not Path(path).exists(), path

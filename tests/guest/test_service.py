@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The installed package as an administrator meets it; runs in a guest of its own, as root, under systemd."""
+
+import grp
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+CONFIG = Path("/etc/cuse-netmap/netmap.toml")
+NODE = Path("/dev/netmap")
+UNIT = "cuse-netmap.service"
+SOON = 30.0  # the guest is emulated: nothing is judged by time but what the issue names
+
+
+def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=90)
+
+
+def systemctl(*words: str) -> None:
+    done = run("systemctl", *words, check=False)
+    assert done.returncode == 0, done.stderr + run("journalctl", "-u", UNIT, "-n", "30", "--no-pager").stdout
+
+
+def state(unit: str = UNIT) -> str:
+    return run("systemctl", "is-active", unit, check=False).stdout.strip()
+
+
+def main_pid() -> str:
+    return run("systemctl", "show", "-p", "MainPID", "--value", UNIT).stdout.strip()
+
+
+def journal() -> str:
+    return run("journalctl", "-u", UNIT, "--no-pager", "-o", "cat").stdout
+
+
+def wait_for(true: Callable[[], object], what: str, seconds: float = SOON) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"{what}\n{journal()[-3000:]}"
+        time.sleep(0.2)
+
+
+def sends(port: str = "tap0", user: str = "") -> subprocess.CompletedProcess[str]:
+    command = ["cuse-netmap", "gen", f"netmap:{port}", "-n", "500"]
+    return run(*(["runuser", "-u", user, "--"] if user else []), *command, check=False)
+
+
+@pytest.fixture(autouse=True)
+def _running() -> Iterator[None]:
+    """Every test begins with the service as installed."""
+    original = CONFIG.read_text()
+    if state() != "active":
+        run("systemctl", "reset-failed", UNIT, check=False)
+        systemctl("start", UNIT)
+    yield
+    if CONFIG.read_text() != original:
+        CONFIG.write_text(original)
+        systemctl("restart", UNIT)
+
+
+def test_after_start_the_device_is_there_and_a_program_sends() -> None:
+    assert NODE.is_char_device() or "fuse" in run("findmnt", "-no", "FSTYPE", str(NODE)).stdout
+    done = sends()
+    assert "sent 500 packets" in done.stdout, done.stderr
+
+
+def test_the_device_belongs_to_group_netmap() -> None:
+    status = NODE.stat()
+    assert status.st_gid == grp.getgrnam("netmap").gr_gid
+    assert stat.S_IMODE(status.st_mode) == 0o660
+
+
+def test_udev_has_made_a_unit_of_the_device() -> None:
+    wait_for(lambda: state("dev-netmap.device") == "active", "dev-netmap.device is not active")
+
+
+def test_ready_is_said_only_after_the_self_test() -> None:
+    systemctl("restart", UNIT)
+    lines = journal()[journal().rindex("there is no group") if "there is no group" in journal() else 0 :]
+    assert lines.rindex("is ready") > lines.rindex("selftest registered")
+    assert "serving /dev/netmap" in run("systemctl", "show", "-p", "StatusText", UNIT).stdout
+
+
+def test_systemd_watches_it() -> None:
+    shown = run("systemctl", "show", "-p", "WatchdogUSec,Type,NRestarts", UNIT).stdout
+    assert "Type=notify" in shown
+    assert "WatchdogUSec=1min" in shown
+
+
+def test_a_member_of_the_group_may_and_others_may_not() -> None:
+    for name, groups in (("member", ["-G", "netmap"]), ("stranger", [])):
+        if run("id", name, check=False).returncode:
+            run("useradd", "--no-create-home", *groups, name)
+    done = sends(user="member")
+    assert "sent 500 packets" in done.stdout, done.stderr
+    refused = sends(user="stranger")
+    assert refused.returncode == 1
+    assert "sent" not in refused.stdout
+
+
+def test_reload_changes_what_it_may_without_disturbing_a_program() -> None:
+    with subprocess.Popen(["cuse-netmap", "sink", "netmap:tap0"], stderr=subprocess.DEVNULL) as program:
+        wait_for(lambda: "tap0 registered" in journal(), "the program does not start")
+        CONFIG.write_text(CONFIG.read_text() + '\n[ports.tap9]\nbackend = "tap"\n')
+        systemctl("reload", UNIT)
+        wait_for(Path("/sys/class/net/tap9").exists, "tap9 was not made")
+        assert "sent 500 packets" in sends("tap9").stdout
+        assert program.poll() is None
+        program.terminate()
+        assert program.wait(SOON) == 0
+
+
+def test_a_reload_with_an_error_names_the_line_and_changes_nothing() -> None:
+    lines = CONFIG.read_text().count("\n")
+    CONFIG.write_text(CONFIG.read_text() + "[log]\nlevel = 3\n")
+    systemctl("reload", UNIT)
+    wait_for(lambda: f"{CONFIG}:{lines + 1}" in journal() or f"{CONFIG}:{lines + 2}" in journal(), "no line is named")
+    assert state() == "active"
+
+
+def test_after_sigkill_it_is_back_by_itself() -> None:
+    before = main_pid()
+    started = time.monotonic()
+    run("systemctl", "kill", "-s", "KILL", UNIT)
+    wait_for(
+        lambda: run("systemctl", "show", "-p", "MainPID", "--value", UNIT).stdout not in (before, "0\n"), "not back"
+    )
+    wait_for(lambda: state() == "active", "not active again")
+    assert time.monotonic() - started < 10
+    assert "sent 500 packets" in sends().stdout
+
+
+def test_stop_leaves_nothing() -> None:
+    systemctl("stop", UNIT)
+    assert not NODE.exists()
+    assert "netmap" not in Path("/proc/self/mountinfo").read_text()
+    assert not Path("/sys/class/net/tap0").exists()
+    assert not list(Path("/run/cuse-netmap").iterdir())
+
+
+def test_a_second_device_is_an_instance_of_the_template() -> None:
+    Path("/etc/cuse-netmap/second.toml").write_text('[ports.tap7]\nbackend = "tap"\n')
+    systemctl("start", "cuse-netmap@second.service")
+    assert Path("/dev/second").exists()
+    systemctl("stop", "cuse-netmap@second.service")
+    assert not Path("/dev/second").exists()
+    assert state() == "active"
+
+
+def test_two_daemons_on_one_device_are_one_too_many() -> None:
+    second = run("cuse-netmap", "serve", "--no-ports", check=False)
+    assert second.returncode == 1
+    assert "served by another daemon" in second.stderr
+
+
+def test_a_program_can_be_compiled_against_the_installed_headers() -> None:
+    assert Path("/usr/include/net/netmap.h").exists()
+    assert Path("/usr/include/net/netmap_user.h").exists()
+
+
+def test_the_manual_page_and_the_example_configuration_are_installed() -> None:
+    assert Path("/usr/share/man/man8/cuse-netmap.8.gz").exists()
+    assert "[ports.tap0]" in CONFIG.read_text()
