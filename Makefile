@@ -80,6 +80,14 @@ STEPS := 2000000
 fuzz: build ## fuzz the engine under the sanitizers (SEED=1 SEEDS=20 STEPS=2000000)
 	@$(AS_OWNER) $(VENV)/bin/python -m tests.support.fuzz $(SEED) $(SEEDS) $(STEPS)
 
+.PHONY: deb
+deb: ## build the Debian packages into build/deb (Debian, with the packages of tests/guest/deps)
+	@mkdir -p build && tests/guest/deps && packaging/build-deb
+
+.PHONY: guest-test
+guest-test: ## install the package in guests of Debian 12 and 13 and test it there (root; SUITES='bookworm trixie')
+	@mkdir -p build && tests/guest/run $(SUITES)
+
 .PHONY: bench
 bench: build ## measure (ARGS go to bench/run.py)
 	@$(VENV)/bin/python bench/run.py $(ARGS)

@@ -73,10 +73,10 @@ def none_stays_in(state: str, pids: set[int]) -> bool:
 
 
 def test_a_killed_daemon_frees_every_client_and_the_next_one_serves(
-    transport: str, start_daemon: Start, client_program: Client
+    way: tuple[str, ...], start_daemon: Start, client_program: Client
 ) -> None:
     """DESIGN.md section 2: daemon killed; ABI.md section 19: maps stay valid; the next start removes a stale mount."""
-    daemon = start_daemon(f"--transport={transport}", "--tap=tap0", "--tap=tap1")
+    daemon = start_daemon(*way, "--tap=tap0", "--tap=tap1")
     hold, park = client_program("hold"), client_program("park")
     with (
         Program(hold, "poll", "tap0") as poller,
@@ -101,16 +101,16 @@ def test_a_killed_daemon_frees_every_client_and_the_next_one_serves(
         with pytest.raises(OSError, match="Transport endpoint is not connected"):
             Port("tap0")
         # The old clients still hold their descriptors.
-        again = start_daemon(f"--transport={transport}", "--tap=tap0")
+        again = start_daemon(*way, "--tap=tap0")
         assert "removing the stale mount" in again.log
         run(client_program("sync"), "tap0", 10)
     again.stop()
     assert not mounted_at(NETMAP)
 
 
-def test_a_stopped_daemon_frees_every_client(transport: str, start_daemon: Start, client_program: Client) -> None:
+def test_a_stopped_daemon_frees_every_client(way: tuple[str, ...], start_daemon: Start, client_program: Client) -> None:
     """DESIGN.md section 2: the connection is aborted; issue A item 7: SIGTERM cleans up."""
-    daemon = start_daemon(f"--transport={transport}", "--tap=tap0", "--tap=tap1")
+    daemon = start_daemon(*way, "--tap=tap0", "--tap=tap1")
     hold, park = client_program("hold"), client_program("park")
     with (
         Program(hold, "poll", "tap0") as poller,
@@ -132,10 +132,10 @@ def test_a_stopped_daemon_frees_every_client(transport: str, start_daemon: Start
 
 @pytest.mark.parametrize("lazy", [False, True])
 def test_a_daemon_whose_mount_is_taken_away_ends_with_a_sentence(
-    transport: str, start_daemon: Start, device: Path, lazy: bool
+    way: tuple[str, ...], start_daemon: Start, device: Path, lazy: bool
 ) -> None:
     """DESIGN.md section 2: one place that mounts; who serves nothing must not go on as if it did."""
-    daemon = start_daemon(f"--transport={transport}", f"--device={device.name}", "--tap=own0")
+    daemon = start_daemon(*way, f"--device={device.name}", "--tap=own0")
     subprocess.run(["umount", *(["-l"] if lazy else []), device], check=True)
     assert daemon.process.wait(5) == 1
     assert f"{device} was taken away" in daemon.log
@@ -143,10 +143,10 @@ def test_a_daemon_whose_mount_is_taken_away_ends_with_a_sentence(
 
 
 def test_a_daemon_whose_connection_is_aborted_ends_with_a_sentence(
-    transport: str, start_daemon: Start, device: Path
+    way: tuple[str, ...], start_daemon: Start, device: Path
 ) -> None:
     """DESIGN.md section 2: /sys/fs/fuse/connections/N/abort."""
-    daemon = start_daemon(f"--transport={transport}", f"--device={device.name}", "--tap=own0")
+    daemon = start_daemon(*way, f"--device={device.name}", "--tap=own0")
     (connection_of(device) / "abort").write_text("1")
     assert daemon.process.wait(5) == 1
     assert f"{device} was taken away" in daemon.log
@@ -154,12 +154,12 @@ def test_a_daemon_whose_connection_is_aborted_ends_with_a_sentence(
     assert not device.exists()
 
 
-def test_a_clean_stop_leaves_no_trace(transport: str, start_daemon: Start, device: Path) -> None:
+def test_a_clean_stop_leaves_no_trace(way: tuple[str, ...], start_daemon: Start, device: Path) -> None:
     """Issue A item 2: ctrl-C removes every trace."""
     switch = Path("/sys/module/fuse/parameters/enable_uring")
     before = switch.read_text() if switch.exists() else ""
     for number in (signal.SIGTERM, signal.SIGINT):
-        daemon = start_daemon(f"--transport={transport}", f"--device={device.name}", "--tap=trace0")
+        daemon = start_daemon(*way, f"--device={device.name}", "--tap=trace0")
         assert mounted_at(device)
         assert daemon.stop(number) == 0
         assert not mounted_at(device)
@@ -168,10 +168,12 @@ def test_a_clean_stop_leaves_no_trace(transport: str, start_daemon: Start, devic
     assert not switch.exists() or switch.read_text() == before
 
 
-def test_a_daemon_killed_while_it_starts_does_not_hinder_the_next(transport: str, device: Path, tmp_path: Path) -> None:
+def test_a_daemon_killed_while_it_starts_does_not_hinder_the_next(
+    way: tuple[str, ...], device: Path, tmp_path: Path
+) -> None:
     """DESIGN.md section 2: the daemon never uses its own mount, so that no SIGKILL leaves a process hanging."""
     chance = random.Random(14)  # noqa: S311 - moments, not secrets
-    options = [f"--transport={transport}", f"--device={device.name}", "--tap=early0"]
+    options = [*way, f"--device={device.name}", "--tap=early0"]
     before = set(states_of_processes())
     for _ in range(10):
         process = subprocess.Popen([*SERVE, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -185,9 +187,9 @@ def test_a_daemon_killed_while_it_starts_does_not_hinder_the_next(transport: str
     assert not device.exists()
 
 
-def test_two_daemons_on_one_device_are_one_too_many(transport: str, start_daemon: Start, device: Path) -> None:
+def test_two_daemons_on_one_device_are_one_too_many(way: tuple[str, ...], start_daemon: Start, device: Path) -> None:
     """Issue A, bad input: a sentence and exit status 1."""
-    options = [f"--transport={transport}", f"--device={device.name}"]
+    options = [*way, f"--device={device.name}"]
     first = start_daemon(*options)
     second = serve_second(options)
     assert second.returncode == 1
@@ -197,9 +199,9 @@ def test_two_daemons_on_one_device_are_one_too_many(transport: str, start_daemon
     assert not device.exists()
 
 
-def test_of_daemons_that_start_at_once_one_serves(transport: str, device: Path) -> None:
+def test_of_daemons_that_start_at_once_one_serves(way: tuple[str, ...], device: Path) -> None:
     """Issue A, bad input: the others say so and end with 1."""
-    command = [*SERVE, f"--transport={transport}", f"--device={device.name}"]
+    command = [*SERVE, *way, f"--device={device.name}"]
     for _ in range(3):
         daemons = [
             subprocess.Popen([*command, f"--tap=at{i}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -215,9 +217,11 @@ def test_of_daemons_that_start_at_once_one_serves(transport: str, device: Path) 
         assert not device.exists()
 
 
-def test_a_daemon_that_does_not_answer_is_not_waited_for(transport: str, start_daemon: Start, device: Path) -> None:
+def test_a_daemon_that_does_not_answer_is_not_waited_for(
+    way: tuple[str, ...], start_daemon: Start, device: Path
+) -> None:
     """DESIGN.md section 2: whatever touches a mount may hang; the one that starts must not."""
-    options = [f"--transport={transport}", f"--device={device.name}"]
+    options = [*way, f"--device={device.name}"]
     first = start_daemon(*options)
     first.process.send_signal(signal.SIGSTOP)
     try:
@@ -229,9 +233,9 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for(transport: str, start_d
     assert first.stop() == 0
 
 
-def test_private_daemons_share_the_placeholder_and_the_last_removes_it(transport: str, device: Path) -> None:
+def test_private_daemons_share_the_placeholder_and_the_last_removes_it(way: tuple[str, ...], device: Path) -> None:
     """Issue A item 7: run serves in a mount namespace of its own."""
-    command = [sys.executable, "-m", "cuse_netmap", "run", f"--device={device.name}", f"--transport={transport}"]
+    command = [sys.executable, "-m", "cuse_netmap", "run", f"--device={device.name}", *way]
     script = f"test -f {device} && echo in && read line"
     runs = [
         subprocess.Popen(

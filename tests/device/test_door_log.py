@@ -23,9 +23,9 @@ TCGETS, NIOCCTRL, NIOCTXSYNC = 0x5401, 0xC0586997, 0x6994
 
 
 @pytest.fixture
-def served(transport: str, start_daemon: Start) -> Daemon:
+def served(way: tuple[str, ...], start_daemon: Start) -> Daemon:
     """A daemon of the test's own: its log starts empty."""
-    return start_daemon(f"--transport={transport}", "--tap=tap0")
+    return start_daemon(*way, "--tap=tap0")
 
 
 def refusals(daemon: Daemon) -> list[str]:
