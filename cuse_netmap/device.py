@@ -256,8 +256,8 @@ def _fuse(path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) 
 
 def helper_environment() -> dict[str, str]:
     """The environment of a program that maps through the helper."""
-    others = os.environ.get("LD_PRELOAD", "")
-    return {**os.environ, "LD_PRELOAD": f"{program('libnetmap-helper.so')} {others}".strip()}
+    others = os.environ.get("LD_PRELOAD", "")  # some have to be the first
+    return {**os.environ, "LD_PRELOAD": f"{others} {program('libnetmap-helper.so')}".strip()}
 
 
 def prove(path: Path, mmap: str) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What a daemon holds after thousands of clients, as compared to before."""
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,4 +52,6 @@ def test_nothing_is_left_of_thousands_of_clients(daemon: Daemon, client_program:
     before, memory = settled(daemon), resident_kib(daemon)
     churn(client_program, 100)
     assert settled(daemon) == before
-    assert resident_kib(daemon) - memory < 2048
+    # AddressSanitizer keeps some of what is freed in each thread.
+    most = 8192 if "asan" in os.environ.get("LD_PRELOAD", "") else 2048
+    assert resident_kib(daemon) - memory < most
