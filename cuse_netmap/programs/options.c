@@ -35,7 +35,8 @@ static const struct {
     const char *sentence;
 } open_errors[] = {
     {ENOENT, "there is no " NETMAP_DEVICE_NAME "; start the daemon (cuse-netmap serve)"},
-    {ENODEV, NETMAP_DEVICE_NAME " cannot be mapped as it is; start this program by cuse-netmap run"},
+    {ENODEV,
+     NETMAP_DEVICE_NAME " cannot be mapped as it is; start this program by cuse-netmap run"},
     {ENOTCONN, "the daemon behind " NETMAP_DEVICE_NAME " has ended; start it again"},
     {ECONNABORTED, "the daemon behind " NETMAP_DEVICE_NAME " has ended; start it again"},
     {EACCES, NETMAP_DEVICE_NAME " may not be opened; join the group netmap or become root"},
