@@ -71,8 +71,8 @@ static int tap_tx(void *queue, const struct nm_frame *frames, uint32_t count,
 static int tap_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per_packet,
                   struct nm_ring_stats *stats) {
     struct tap_queue *tap = queue;
-    uint32_t done = 0;
-    while (count - done >= per_packet) {
+    uint32_t done = 0, too_long = 0; /* a flood of which must not hold the sync for ever */
+    while (count - done >= per_packet && too_long < count) {
         char surplus; /* a byte that arrives here shows that the frame was cut */
         struct iovec parts[NETMAP_MAX_FRAGS + 1];
         size_t room = 0;
@@ -88,6 +88,7 @@ static int tap_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t
         }
         if ((size_t)length > room) {
             stats->drops[NM_DROP_LONG]++;
+            too_long++;
             continue;
         }
         stats->packets++;
