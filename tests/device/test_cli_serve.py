@@ -190,6 +190,13 @@ def test_a_bad_option_is_a_sentence_too() -> None:
     assert cuse_netmap("serve", "--no-such").returncode == 2
 
 
+@pytest.mark.skipif(Path("/dev/cuse").exists(), reason="this kernel has CUSE")
+def test_no_cuse_is_a_sentence_that_says_what_is_missing() -> None:
+    said = one_sentence(cuse_netmap("serve", "--no-ports", "--door=cuse"))
+    assert "there is no /dev/cuse: modprobe cuse" in said
+    assert "CONFIG_CUSE" in said
+
+
 def test_a_device_path_that_is_something_else_is_left_alone() -> None:
     said = one_sentence(cuse_netmap("serve", "--device=null", "--tap=tap0"))
     assert "/dev/null exists and is no plain file" in said

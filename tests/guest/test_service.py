@@ -157,6 +157,25 @@ def test_two_daemons_on_one_device_are_one_too_many() -> None:
     assert "served by another daemon" in second.stderr
 
 
+def plain(port: str) -> list[str]:
+    """A netmap program as anybody's: not started by cuse-netmap, which would preload the helper."""
+    return ["/usr/lib/python3/dist-packages/cuse_netmap/bin/netmap-traffic", "gen", f"netmap:{port}", "-n", "500"]
+
+
+def test_run_gives_any_program_a_device_that_it_can_map() -> None:
+    done = run("cuse-netmap", "run", "--tap", "tap5", "--", *plain("tap5"), check=False)
+    assert "sent 500 packets" in done.stdout, done.stderr
+
+
+def test_preload_helps_every_program_of_the_system_and_no_longer_when_it_is_off() -> None:
+    needed = run(*plain("tap0"), check=False).returncode != 0
+    assert "is on" in run("cuse-netmap", "preload", "--enable").stdout
+    assert "sent 500 packets" in run(*plain("tap0")).stdout
+    assert "is off" in run("cuse-netmap", "preload", "--disable").stdout
+    assert not Path("/etc/ld.so.preload").exists()
+    assert (run(*plain("tap0"), check=False).returncode != 0) is needed
+
+
 def test_a_program_can_be_compiled_against_the_installed_headers() -> None:
     assert Path("/usr/include/net/netmap.h").exists()
     assert Path("/usr/include/net/netmap_user.h").exists()

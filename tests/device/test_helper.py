@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The helper of the CUSE door: what its token buys, and what a bad one does not. Runs where there is CUSE."""
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cuse_netmap.client import Port
+from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, Register
+from cuse_netmap.helper import MEMORY, NIOCHELPERTOKEN, TOKEN
+from tests.support.daemon import Daemon
+
+pytestmark = [
+    pytest.mark.door,
+    pytest.mark.skipif(not Path("/dev/cuse").exists(), reason="no /dev/cuse: make guest-test runs this"),
+]
+
+SIZE = 343019520
+NULL_PORT = Register(mode=Mode.NULL, mem_id=GLOBAL_MEM_ID)
+
+
+@pytest.fixture
+def port(daemon: Daemon) -> Iterator[Port]:
+    """A program that is registered on the device."""
+    del daemon
+    with Port("helper", NULL_PORT) as opened:
+        yield opened
+
+
+def token(fd: int) -> tuple[bytes, str]:
+    """(token, path of the socket) as the daemon gives it to the holder of a descriptor."""
+    answer = bytearray(TOKEN.size)
+    fcntl.ioctl(fd, NIOCHELPERTOKEN, answer)
+    value, path = TOKEN.unpack(answer)
+    return value, path.split(b"\0")[0].decode()
+
+
+def fetch(value: bytes, path: str) -> tuple[int, int] | None:
+    """(size, descriptor) that a token buys; None for nothing."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(20)
+        connection.connect(path)
+        connection.sendall(value)
+        data, fds, _, _ = socket.recv_fds(connection, MEMORY.size, 1)
+        return (MEMORY.unpack(data)[0], fds[0]) if fds else None
+
+
+def test_a_token_buys_the_memory_once(port: Port) -> None:
+    value, path = token(port.fd)
+    bought = fetch(value, path)
+    assert bought is not None
+    size, fd = bought
+    with mmap.mmap(fd, size) as memory:
+        assert memory[port.if_offset : port.if_offset + 11] == b"null:helper"
+    os.close(fd)
+    assert size == SIZE
+    assert fetch(value, path) is None
+
+
+def test_a_forged_token_buys_nothing(port: Port) -> None:
+    _, path = token(port.fd)
+    assert fetch(secrets.token_bytes(16), path) is None
+
+
+def test_a_token_dies_with_its_file(daemon: Daemon) -> None:
+    with Port("helper", NULL_PORT) as opened:
+        value, path = token(opened.fd)
+    daemon.wait_for_log("helper released", 20)
+    assert fetch(value, path) is None
+
+
+def test_a_descriptor_that_is_not_registered_gets_no_token(daemon: Daemon) -> None:
+    del daemon
+    fd = os.open("/dev/netmap", os.O_RDWR)
+    with pytest.raises(OSError) as refused:  # noqa: PT011 - the errno is looked at
+        token(fd)
+    os.close(fd)
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_length_and_offset_are_the_regions(daemon: Daemon, port: Port) -> None:
+    """ABI.md 8: offset and length within the region, else EINVAL. The FUSE door cannot refuse."""
+    if daemon.mmap != "helper":
+        pytest.skip("the FUSE door is over the device: the kernel asks nobody")
+    call = ctypes.CDLL(None, use_errno=True).mmap
+    call.restype = ctypes.c_void_p
+    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    read_write, shared, failed = 3, 1, ctypes.c_void_p(-1).value
+    assert call(None, SIZE, read_write, shared, port.fd, 0) != failed
+    assert call(None, 4096, read_write, shared, port.fd, SIZE - 4096) != failed
+    for length, offset in ((SIZE + 4096, 0), (4096, SIZE), (SIZE, 4096)):
+        assert call(None, length, read_write, shared, port.fd, offset) == failed
+        assert ctypes.get_errno() == errno.EINVAL
+
+
+def test_other_mappings_are_untouched(port: Port) -> None:
+    del port
+    with Path("/etc/hostname").open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as memory:
+        assert memory[:] == Path("/etc/hostname").read_bytes()
+    with Path("/dev/null").open("rb") as null, pytest.raises(OSError) as refused:  # noqa: PT011 - the errno is looked at
+        mmap.mmap(null.fileno(), 4096, prot=mmap.PROT_READ)
+    assert refused.value.errno == errno.ENODEV
