@@ -82,11 +82,11 @@ fuzz: build ## fuzz the engine under the sanitizers (SEED=1 SEEDS=20 STEPS=20000
 
 .PHONY: deb
 deb: ## build the Debian packages into build/deb (Debian, with the packages of tests/guest/deps)
-	@mkdir -p build && tests/guest/deps && packaging/build-deb
+	@$(AS_OWNER) mkdir -p build && tests/guest/deps && $(AS_OWNER) packaging/build-deb
 
 .PHONY: guest-test
 guest-test: ## install the package in guests of Debian 12 and 13 and test it there (root; SUITES='bookworm trixie')
-	@mkdir -p build && tests/guest/run $(SUITES)
+	@$(AS_OWNER) mkdir -p build && tests/guest/run $(SUITES); status=$$?; chown -R --reference=. build; exit $$status
 
 .PHONY: bench
 bench: build ## measure (ARGS go to bench/run.py)

@@ -104,9 +104,9 @@ def placeholder(path: Path) -> Iterator[None]:
 
 def check_path(path: Path) -> None:
     """SetupError unless we may serve there, for everybody."""
-    clear_stale_mounts(path)
+    clean_up(path)
     if Path("/sys/class/cuse", path.name).exists():
-        raise SetupError(f"{path} is served by another daemon already: stop that one, or use --device NAME")
+        raise _taken(path)
     if Path("/sys/class/misc", path.name).exists():
         raise SetupError(f"the netmap kernel module owns {path}: rmmod netmap, or use --device NAME")
     with suppress(FileNotFoundError):
@@ -174,7 +174,11 @@ class Doors:
     def description(self) -> str:
         kinds = [*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else [])]
         carried = "FUSE over io_uring" if self.transport == "uring" else "read/write"
-        mapped = "FUSE passthrough" if self.mmap == "passthrough" else "the helper (cuse-netmap run PROGRAM)"
+        mapped = (
+            "FUSE passthrough"
+            if self.mmap == "passthrough"
+            else "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
+        )
         return f"{' and '.join(kinds)} door, {carried}, mmap by {mapped}"
 
 
@@ -182,7 +186,7 @@ def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, i
     """Serves the device at `path`; what `stack` gets takes it away again. SetupError says what this kernel lacks.
 
     Where the kernel has both doors the character device comes first, and the FUSE file is mounted over its node:
-    whoever looks sees a device, whoever opens it can mmap. A private one (`run`) takes the FUSE door alone if it can.
+    udev and systemd see a device, whoever opens it can mmap. A private one (`run`) takes the FUSE door alone if it can.
     """
     gid = group_id(settings.group)
     if private and settings.door == "auto":
@@ -192,16 +196,30 @@ def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, i
             log.info("%s", error)
     if settings.door == "fuse" or not _have_cuse(settings.door):
         return _fuse_alone(stack, path, settings, gid, region, inbox)
+    if not private and path.is_file():
+        # A `run` holds it as its mount point, and where a file is no node can be made.
+        if settings.door == "cuse":
+            raise SetupError(f"{path} is in use by `cuse-netmap run`: end that first, or use --device NAME")
+        log.info("no CUSE door: %s is in use by `cuse-netmap run`", path)
+        return _fuse_alone(stack, path, settings, gid, region, inbox)
 
-    name = f"{path.name}-{os.getpid()}" if private else path.name
-    cuse = _cuse(name, settings, gid, region, inbox)
+    name = f"{path.name[:20]}-{os.getpid()}" if private else path.name
+    try:
+        cuse = cuse_door(region, inbox, name)
+    except Refused as refusal:
+        if settings.door == "cuse" or refusal.errno == errno.EEXIST:
+            raise SetupError(f"the CUSE door: {refusal.reason}{remedy(refusal)}") from refusal
+        log.info("no CUSE door: %s", refusal.reason)
+        return _fuse_alone(stack, path, settings, gid, region, inbox)
     stack.callback(cuse.stop)
+    _hand_over(Path("/dev", name), settings.mode, gid)
     helper = HelperServer(name, region.memfd, region.size, mode=settings.mode, gid=gid)
     stack.callback(helper.close)
     if private:
         stack.enter_context(mount_point(path))
         bind(Path("/dev", name), path)
         stack.callback(unmount, path)
+        Path("/dev", name).unlink()  # what is laid over `path` stays; nobody else finds it
     if settings.door == "auto":
         try:
             fuse = _fuse(path, settings, gid, region, inbox)
@@ -219,6 +237,8 @@ def _have_cuse(door: str) -> bool:
     if not node.exists():
         with suppress(OSError):
             subprocess.run(["modprobe", "-q", "cuse"], check=False)
+    if not node.exists() and door == "auto":
+        log.info("no CUSE door: there is no /dev/cuse")
     if not node.exists() and door == "cuse":
         raise SetupError(
             "there is no /dev/cuse: modprobe cuse, or a kernel with CONFIG_CUSE (Debian's and Ubuntu's have it)"
@@ -226,17 +246,15 @@ def _have_cuse(door: str) -> bool:
     return node.exists()
 
 
-def _cuse(name: str, settings: Device, gid: int, region: Region, inbox: Inbox) -> Door:
+def _hand_over(node: Path, mode: int, gid: int) -> None:
+    """Mode and group of a CUSE device's node, once udev has done what it does. SetupError."""
     try:
-        door = cuse_door(region, inbox, name)
-    except Refused as refusal:
-        raise SetupError(f"the CUSE door: {refusal.reason}{remedy(refusal)}") from refusal
-    node = Path("/dev", name)
-    if Path("/run/udev/control").exists():
-        subprocess.run(["udevadm", "settle", "--timeout=5"], check=False)
-    os.chown(node, 0, gid)
-    node.chmod(settings.mode)
-    return door
+        if Path("/run/udev/control").exists():
+            subprocess.run(["udevadm", "settle", "--timeout=5"], check=False)
+        os.chown(node, 0, gid)
+        node.chmod(mode)
+    except OSError as error:
+        raise SetupError(f"{node}: {error.strerror}{remedy(error)}") from error
 
 
 def _fuse_alone(stack: ExitStack, path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) -> Doors:
@@ -247,9 +265,19 @@ def _fuse_alone(stack: ExitStack, path: Path, settings: Device, gid: int, region
 
 
 def _fuse(path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) -> Door:
+    def attempt(transport: str) -> Door:
+        with uring_enabled(transport):
+            return fuse_door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=transport)
+
     try:
-        with uring_enabled(settings.transport):
-            return fuse_door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=settings.transport)
+        return attempt(settings.transport)
+    except Refused as refusal:
+        # EOPNOTSUPP: no passthrough, with which no transport helps.
+        if settings.transport != "auto" or refusal.errno == errno.EOPNOTSUPP:
+            raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
+        log.info("read/write instead of io_uring: %s", refusal.reason)
+    try:
+        return attempt("classic")
     except Refused as refusal:
         raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
 
@@ -264,7 +292,7 @@ def prove(path: Path, mmap: str) -> None:
     """Uses the device as a program does. SetupError says which step failed."""
     command = [program("netmap-selftest"), str(path)]
     preload = helper_environment()["LD_PRELOAD"] if mmap == "helper" else ""
-    if preload and "NOTIFY_SOCKET" in os.environ:
+    if preload and "NOTIFY_SOCKET" in os.environ and Path("/run/systemd/system").exists():
         # A service's own processes may open only the devices that its unit names, and this one is new.
         command = [
             "systemd-run",

@@ -11,10 +11,12 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from cuse_netmap.errors import SetupError
+from cuse_netmap.processes import command_of
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ MEMORY = struct.Struct("<Q")
 NIOCHELPERTOKEN = 2 << 30 | TOKEN.size << 16 | ord("i") << 8 | 0xF0
 
 PATIENCE = 2.0  # seconds for a token once connected
+TOKENS_OF_A_FILE = 8  # the newest
 CALLERS = 16  # connections that are listened to at a time
 
 
@@ -37,6 +40,7 @@ class HelperServer:
         self.path = FOLDER / f"{device}.sock"
         self.tokens: dict[bytes, int] = {}
         self.lock = threading.Lock()
+        self.closed = False
         self.callers = threading.BoundedSemaphore(CALLERS)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -54,6 +58,9 @@ class HelperServer:
         """A netmap_helper_token for an open file, good once, until the file is released."""
         token = secrets.token_bytes(TOKEN_SIZE)
         with self.lock:
+            mine = [known for known, owner in self.tokens.items() if owner == file_id]
+            for old in mine[: len(mine) + 1 - TOKENS_OF_A_FILE]:
+                del self.tokens[old]
             self.tokens[token] = file_id
         return TOKEN.pack(token, os.fsencode(self.path))
 
@@ -63,6 +70,7 @@ class HelperServer:
             self.tokens = {token: owner for token, owner in self.tokens.items() if owner != file_id}
 
     def close(self) -> None:
+        self.closed = True
         self.path.unlink(missing_ok=True)
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
@@ -72,8 +80,12 @@ class HelperServer:
         while True:
             try:
                 connection, _ = self.socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self.closed:
+                    return
+                log.warning("the helper's socket: %s", error.strerror)
+                time.sleep(0.1)
+                continue
             self.callers.acquire()
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
@@ -87,7 +99,11 @@ class HelperServer:
                 if known:
                     socket.send_fds(connection, [MEMORY.pack(self.size)], [self.memfd])
                 else:
-                    log.warning("the helper's socket: a token that is not good, or not any more")
+                    caller = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
+                    pid, _, _ = struct.unpack("iII", caller)
+                    log.warning(
+                        "refused: pid %d (%s): mmap: a token that is not good, or not any more", pid, command_of(pid)
+                    )
         except OSError:
             pass  # the program has gone, or keeps silent
         finally:

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from cuse_netmap.errors import SetupError
+from cuse_netmap.errors import SetupError, remedy
 
 CLONE_NEWNS = 0x00020000
 MS_BIND = 0x1000
@@ -16,6 +16,11 @@ MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _failed(doing: str) -> SetupError:
+    error = OSError(ctypes.get_errno(), "")
+    return SetupError(f"{doing}: {os.strerror(error.errno or 0)}{remedy(error)}")
 
 
 def unshare_mounts() -> None:
@@ -34,14 +39,12 @@ def mounted_at(path: Path) -> bool:
 
 
 def bind(source: Path, target: Path) -> None:
-    """Lays one file over another. OSError."""
+    """Lays one file over another. SetupError."""
     if _libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(target))
+        raise _failed(f"laying {source} over {target}")
 
 
 def unmount(path: Path) -> None:
-    """Takes a mount off a path without asking whoever serves it. OSError."""
+    """Takes a mount off a path without asking whoever serves it. SetupError."""
     if _libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), str(path))
+        raise _failed(f"unmounting {path}")

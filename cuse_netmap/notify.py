@@ -4,6 +4,7 @@
 import os
 import socket
 import time
+from contextlib import suppress
 
 
 def notify(state: str) -> None:
@@ -11,7 +12,8 @@ def notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+    # systemd may go, or be made anew: no reason for a daemon to end.
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.connect(address.replace("@", "\0", 1) if address.startswith("@") else address)
         sock.send(state.encode())
 

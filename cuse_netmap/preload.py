@@ -2,6 +2,7 @@
 """`cuse-netmap preload`: the helper for every program of the system, by a line in /etc/ld.so.preload."""
 
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def switch(*, on: bool) -> None:
     if on and not Path(library).exists():
         # A line that names no library makes every program on the system complain.
         raise SetupError(f"{library} is missing: run `make build`")
+    if on:
+        _check_owner(Path(library).resolve())
     lines = [line for line in _entries() if line != library]
     if on:
         lines.append(library)
@@ -35,6 +38,14 @@ def switch(*, on: bool) -> None:
         Path(new.name).replace(LIST)
     except OSError as error:
         raise SetupError(f"{LIST}: {error.strerror}: run it as root (sudo)") from error
+
+
+def _check_owner(library: Path) -> None:
+    """Every program of root's will load it: nobody else may be able to change it. SetupError."""
+    for place in (library, *library.parents):
+        status = place.stat()
+        if status.st_uid or (status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX):
+            raise SetupError(f"{place} can be changed by others than root: install the package first")
 
 
 def _entries() -> list[str]:

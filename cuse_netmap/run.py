@@ -2,6 +2,7 @@
 """`cuse-netmap run`: one program with a daemon and a /dev/netmap of its own, which nobody else sees."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at, unmount, unshare_mounts
 
 READY_SECONDS = 30
+SERVICE_VARIABLES = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
 STOP_SECONDS = 5
 # A terminal sends these to the program too; the others we pass on.
 TERMINAL_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
@@ -70,15 +72,18 @@ def _daemon(options: Sequence[str]) -> Iterator[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=(ready_writer, life_reader),
+        # What a service manager gave us is for us alone.
+        env={key: value for key, value in os.environ.items() if key not in SERVICE_VARIABLES},
         start_new_session=True,
     )
     os.close(ready_writer)
     os.close(life_reader)
     try:
-        mmap = os.read(ready_reader, 64).decode()
+        ready, _, _ = select.select([ready_reader], [], [], READY_SECONDS)
+        mmap = os.read(ready_reader, 64).decode() if ready else ""
+        os.close(ready_reader)
         if not mmap:
-            daemon.wait()
-            raise SetupError("the daemon did not start: its reason stands above")
+            raise SetupError(f"the daemon did not start: {'its reason stands above' if ready else 'it hangs'}")
         yield mmap
     finally:
         os.close(life_writer)

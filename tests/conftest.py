@@ -86,7 +86,9 @@ def ways_here() -> dict[str, str]:
     passthrough = "" if kernel_version() >= (6, 9) else "FUSE passthrough needs Linux 6.9"
     uring = "" if Path("/sys/module/fuse/parameters/enable_uring").exists() else "FUSE knows no io_uring"
     cuse = "" if Path("/dev/cuse").exists() else "no /dev/cuse"
-    return {"uring": passthrough or uring, "classic": passthrough, "cuse": cuse, "both": passthrough or cuse}
+    ways = {"uring": passthrough or uring, "classic": passthrough, "cuse": cuse, "both": passthrough or cuse}
+    wanted = os.environ.get("CUSE_NETMAP_TEST_WAYS", " ".join(ways)).split()
+    return {name: reason or ("" if name in wanted else "not asked for") for name, reason in ways.items()}
 
 
 def pytest_report_header() -> list[str]:

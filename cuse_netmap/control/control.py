@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from cuse_netmap._core import Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
@@ -35,10 +34,12 @@ from cuse_netmap.control.requests import (
 from cuse_netmap.control.transaction import Transaction
 from cuse_netmap.errors import Refused
 from cuse_netmap.helper import NIOCHELPERTOKEN, HelperServer
+from cuse_netmap.processes import command_of
 
 log = logging.getLogger(__name__)
 
 TAKERS = 16
+EXPLAINED_MOST = 100  # programs choose their names
 # Seconds that a REGISTER waits for a close() that may be under way. Its RELEASE comes within a few milliseconds, but
 # was seen more than 100 late on a machine with more to do than it has CPUs.
 CLOSING_GRACE = 0.2
@@ -134,7 +135,7 @@ class Control:
 
     def _explain_helper(self, command: str) -> None:
         """Once for each program that used a device that it could not map."""
-        if command not in self.explained:
+        if command not in self.explained and len(self.explained) < EXPLAINED_MOST:
             self.explained.add(command)
             log.warning(
                 "%s did not map the device, which this kernel lets it only with the helper: "
@@ -307,6 +308,8 @@ class Control:
     # ---- the legacy requests
 
     def _legacy(self, request: Request, name: str) -> Work:
+        if not request.argument:
+            raise Refused(errno.EINVAL, "the argument is NULL")
         given = Legacy.decode(request.read(request.argument, Legacy.size()))
         what = f"{name} {given.name!r}"
         decide = self._legacy_register if request.command == NIOCREGIF else self._legacy_info
@@ -372,11 +375,3 @@ def _ioctl_name(command: int) -> str:
 
 def _type_name(number: int) -> str:
     return RequestType(number).name if number in RequestType.__members__.values() else str(number)
-
-
-def command_of(pid: int) -> str:
-    """The name of the program that a thread belongs to; "?" once it has gone."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="backslashreplace").rstrip("\n")
-    except OSError:
-        return "?"

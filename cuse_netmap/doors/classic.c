@@ -9,9 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "barrier.h"
 #include "doors/door_internal.h"
-#include "doors/inbox.h"
 
 #define READERS_MAX 64
 
@@ -47,8 +45,7 @@ static void *read_requests(void *arg) {
         if (size >= (ssize_t)sizeof(struct fuse_in_header)) {
             serve(door, buffer, (size_t)size, out);
         } else if (size < 0 && errno != EINTR && errno != EAGAIN && errno != ENOENT) {
-            WRITE_ONCE(door->lost, true); /* ENODEV: unmounted or aborted, by us or by others */
-            nm_inbox_shut(door->inbox);
+            nm_door_lost(door); /* ENODEV: unmounted or aborted, by us or by others */
             return NULL;
         }
     }
@@ -77,8 +74,7 @@ void nm_readers_stop(struct nm_door *door) {
 static int start(struct nm_door *door, struct nm_refusal *why) {
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     int error = nm_readers_start(door, (uint32_t)(cpus > 1 ? cpus : 2));
-    return error ? nm_refuse(why, -error, "starting the readers of /dev/fuse: %s", strerror(-error))
-                 : 0;
+    return error ? nm_refuse(why, -error, "starting the readers: %s", strerror(-error)) : 0;
 }
 
 static void destroy(struct nm_door *door) { (void)door; }

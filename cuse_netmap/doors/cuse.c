@@ -24,9 +24,10 @@ static int attribute(const struct nm_door *door, const char *name, char path[PAT
 /* Ends the connection: whoever waits is freed, and reads of /dev/cuse return. */
 static bool cut(struct nm_door *door) {
     char path[PATH_ROOM];
+    if (!door->registered) return true; /* a device of that name, if there is one, is not ours */
     attribute(door, "abort", path);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return true; /* gone already */
+    if (fd < 0) return errno == ENOENT; /* gone already */
     bool done = write(fd, "1", 1) == 1;
     close(fd);
     return done;
@@ -63,10 +64,17 @@ static int answer_init(struct nm_door *door, uint64_t unique, struct nm_refusal 
     int length = snprintf(answer.info, sizeof(answer.info), "DEVNAME=%s", door->name);
     size_t size = offsetof(typeof(answer), info) + (size_t)length + 1;
     int error = nm_door_write(door, unique, 0, &answer, size);
-    return error ? nm_refuse(why, -error, "answering CUSE INIT: %s", strerror(-error)) : 0;
+    if (error) return nm_refuse(why, -error, "answering CUSE INIT: %s", strerror(-error));
+    /* The kernel makes the device inside that write; where it cannot it ends the connection. */
+    struct pollfd state = {.fd = door->device};
+    if (poll(&state, 1, 0) == 1 && state.revents & POLLERR)
+        return nm_refuse(why, EEXIST, "the kernel did not make the device %s: is the name taken?",
+                         door->name);
+    door->registered = true;
+    return 0;
 }
 
-/* The kernel makes the device after our answer, without telling us how that went. */
+/* devtmpfs makes the node a moment after the device. */
 static int await_device(struct nm_door *door, struct nm_refusal *why) {
     char path[PATH_ROOM], node[PATH_ROOM];
     struct stat status;
@@ -77,8 +85,7 @@ static int await_device(struct nm_door *door, struct nm_refusal *why) {
             return 0;
         usleep(NODE_WAIT_US);
     }
-    return nm_refuse(why, EEXIST, "the kernel did not make the device %s: is the name taken?",
-                     door->name);
+    return nm_refuse(why, ENOENT, "no node %s appeared: is /dev a devtmpfs?", node);
 }
 
 int nm_cuse_door_open(const char *name, struct nm_region *region, struct nm_inbox *inbox,
@@ -94,11 +101,5 @@ int nm_cuse_door_open(const char *name, struct nm_region *region, struct nm_inbo
     if (!error) error = answer_init(door, unique, why);
     if (!error) error = await_device(door, why);
     if (!error) error = door->transport->start(door, why);
-    if (error) {
-        nm_door_stop(door);
-        nm_door_destroy(door);
-        return error;
-    }
-    *result = door;
-    return 0;
+    return nm_door_opened(door, error, result);
 }

@@ -206,6 +206,26 @@ struct nm_door *nm_door_create(const struct nm_door_kind *kind, struct nm_region
     return door;
 }
 
+int nm_door_opened(struct nm_door *door, int error, struct nm_door **result) {
+    if (error) {
+        /* One that cannot be stopped still has threads: better lost than freed under them. */
+        if (nm_door_stop(door)) nm_door_destroy(door);
+        return error;
+    }
+    WRITE_ONCE(door->open, true);
+    full_barrier();
+    if (READ_ONCE(door->lost)) nm_inbox_shut(door->inbox);
+    *result = door;
+    return 0;
+}
+
+void nm_door_lost(struct nm_door *door) {
+    WRITE_ONCE(door->lost, true);
+    full_barrier();
+    /* A door that fails to open leaves the inbox to the others. */
+    if (READ_ONCE(door->open)) nm_inbox_shut(door->inbox);
+}
+
 const char *nm_door_transport(const struct nm_door *door) { return door->transport->name; }
 
 bool nm_door_stop(struct nm_door *door) {

@@ -15,7 +15,7 @@ struct nm_inbox;
 enum nm_transport { NM_TRANSPORT_AUTO, NM_TRANSPORT_URING, NM_TRANSPORT_CLASSIC };
 
 struct nm_door_config {
-    const char *path;  /* an existing regular file that the mount covers */
+    const char *path;  /* an existing file, or a device's node, that the mount covers */
     uint32_t mode;     /* permission bits of the device */
     uint32_t uid, gid; /* its owner */
     enum nm_transport transport;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the parts of a door share: the dispatcher (fuse.c), the waiting requests (requests.c) and
- * the two transports (classic.c, uring.c). Not for anyone else. */
+/* What the parts of a door share: the dispatcher (door.c), the two kinds (fuse.c,
+ * cuse.c), the inbox and the two transports (classic.c, uring.c). Not for anyone else. */
 #ifndef CUSE_NETMAP_DOOR_INTERNAL_H
 #define CUSE_NETMAP_DOOR_INTERNAL_H
 
@@ -83,6 +83,8 @@ struct nm_door {
     int32_t backing_id; /* 0: no passthrough */
     uint32_t mode, uid, gid;
     uint32_t minor;                           /* protocol in use */
+    bool open;                                /* the door is complete */
+    bool registered;                          /* CUSE: the kernel has made the device */
     bool lost;                                /* the connection was ended, by us or by others */
     const struct nm_transport_ops *transport; /* of all but what only read/write can carry */
     void *transport_state;
@@ -95,6 +97,10 @@ struct nm_door {
 /* door.c. NULL: no memory. */
 struct nm_door *nm_door_create(const struct nm_door_kind *kind, struct nm_region *region,
                                struct nm_inbox *inbox);
+/* The end of opening: a door that failed (error: -errno) is taken down again. */
+int nm_door_opened(struct nm_door *door, int error, struct nm_door **result);
+/* The connection has ended, by us or by others: from a transport's thread. */
+void nm_door_lost(struct nm_door *door);
 /* The bytes of `out` (room for NM_PAYLOAD) that answer, or -errno, NM_PARKED, NM_NO_REPLY.
  */
 int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *out);

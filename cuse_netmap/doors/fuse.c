@@ -143,11 +143,5 @@ int nm_fuse_door_open(const struct nm_door_config *config, struct nm_region *reg
     if (!error) error = handshake(door, config->transport, why);
     if (!error) error = door->transport->start(door, why);
     if (!error) error = attach_mount(door, config->path, why);
-    if (error) {
-        nm_door_stop(door);
-        nm_door_destroy(door);
-        return error;
-    }
-    *result = door;
-    return 0;
+    return nm_door_opened(door, error, result);
 }

@@ -12,7 +12,6 @@
 
 #include "barrier.h"
 #include "doors/door_internal.h"
-#include "doors/inbox.h"
 
 /* Entries of a queue. One that holds a request for control is away until the answer, and when none
  * is left the kernel keeps what comes until one is committed: an entry registered later does not
@@ -198,8 +197,7 @@ static void *run(void *arg) {
         if (error < 0 && error != -EINTR) break;
         alive = reap(queue);
     }
-    WRITE_ONCE(queue->door->lost, true);
-    nm_inbox_shut(queue->door->inbox);
+    nm_door_lost(queue->door);
     return NULL;
 }
 

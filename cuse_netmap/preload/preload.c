@@ -4,12 +4,19 @@
  * descriptor turns out to be a cuse-netmap daemon's; everything else a program does is untouched.
  */
 #include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -17,6 +24,9 @@
 #include "netmap_helper.h"
 
 #define PATIENCE_S 5
+
+/* SYS_mmap takes these six arguments, and off_t is the same for mmap and mmap64. */
+_Static_assert(sizeof(long) == 8 && sizeof(off_t) == 8, "64-bit only");
 
 /* The kernel's own mmap: no other library's in between, and no lookup that could allocate. */
 static void *map(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
@@ -67,14 +77,31 @@ static int fetch_memory(const struct netmap_helper_token *token,
     return received;
 }
 
+/* Is it the descriptor of a CUSE device? Others are not asked anything. */
+static bool of_cuse(int fd) {
+    struct stat status;
+    char path[64], subsystem[PATH_MAX];
+    if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode)) return false;
+    snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major(status.st_rdev),
+             minor(status.st_rdev));
+    ssize_t length = readlink(path, subsystem, sizeof(subsystem) - 1);
+    if (length <= 0) return false;
+    subsystem[length] = 0;
+    const char *name = strrchr(subsystem, '/');
+    return name && strcmp(name, "/cuse") == 0;
+}
+
+/* A program with more rights than its caller, or fewer system calls than we need, is left alone. */
+static bool restricted(void) {
+    return getauxval(AT_SECURE) || prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 0;
+}
+
 /* mmap of a device of ours; MAP_FAILED with errno as netmap has it, or ENODEV untouched. */
 static void *map_device(void *address, size_t length, int protection, int flags, int fd,
                         off_t offset) {
     struct netmap_helper_token token;
     struct netmap_helper_memory memory;
-    struct stat status;
-    if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode) ||
-        ioctl(fd, NIOCHELPERTOKEN, &token) < 0) {
+    if (ioctl(fd, NIOCHELPERTOKEN, &token) < 0) {
         if (errno != EINVAL) errno = ENODEV;
         return MAP_FAILED;
     }
@@ -96,9 +123,21 @@ static void *map_device(void *address, size_t length, int protection, int flags,
 
 /* Two names for one function: off_t has 64 bits here. */
 void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
+    int before_call = errno;
     void *mapped = map(address, length, protection, flags, fd, offset);
-    if (mapped == MAP_FAILED && errno == ENODEV && fd >= 0 && !(flags & MAP_ANONYMOUS))
-        return map_device(address, length, protection, flags, fd, offset);
+    if (mapped != MAP_FAILED || errno != ENODEV) return mapped;
+    if (restricted() || !of_cuse(fd)) {
+        errno = ENODEV;
+        return mapped;
+    }
+    /* mmap is not interrupted by signals, so what stands in for it must not be either. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    mapped = map_device(address, length, protection, flags, fd, offset);
+    int error = mapped == MAP_FAILED ? errno : before_call;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = error;
     return mapped;
 }
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 def test_purge_leaves_nothing() -> None:
     subprocess.run(["systemctl", "start", "cuse-netmap"], check=True, timeout=90)
+    subprocess.run(["cuse-netmap", "preload", "--enable"], check=True, timeout=90)
     done = subprocess.run(["dpkg", "--purge", "cuse-netmap"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    for path in ("/dev/netmap", "/etc/cuse-netmap/netmap.toml", "/usr/bin/cuse-netmap", "/sys/class/net/tap0"):
+    for path in (
+        "/dev/netmap",
+        "/etc/cuse-netmap/netmap.toml",
+        "/usr/bin/cuse-netmap",
+        "/sys/class/net/tap0",
+        "/etc/ld.so.preload",
+    ):
         assert not Path(path).exists(), path
