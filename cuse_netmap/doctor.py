@@ -48,6 +48,8 @@ def _system(_path: Path) -> Iterator[Finding]:
 def _node(path: Path) -> Iterator[Finding]:
     if Path("/sys/class/misc", path.name).exists():
         yield Finding("device", False, f"the netmap kernel module owns {path}", "rmmod netmap", essential=True)
+    elif Path("/sys/class/cuse", path.name).exists():
+        yield Finding("device", True, f"{path} is served by a daemon")
     elif mounted_at(path):
         yield Finding("device", True, f"{path} is a mount: a daemon serves it, or has died (serve removes a stale one)")
     else:
