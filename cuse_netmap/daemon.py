@@ -102,6 +102,7 @@ class Daemon:
             raise SetupError(f"port {port.name}: {refusal.reason}{remedy(refusal)}") from refusal
         self.interfaces[port.name] = interface
         self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description))
+        log.info("netmap:%s is %s", port.name, interface.description)
 
     def _close_port(self, name: str) -> None:
         self.registry.remove_wire(name)

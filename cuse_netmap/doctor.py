@@ -104,7 +104,8 @@ def _uring_switch(_path: Path) -> Iterator[Finding]:
 
 def _backends(_path: Path) -> Iterator[Finding]:
     there = Path("/dev/net/tun").exists()
-    yield Finding("tap backend", there, "/dev/net/tun is there" if there else "no /dev/net/tun", "modprobe tun")
+    what = "netmap:NAME can be the wire of a TAP device that the daemon makes and owns" if there else "no /dev/net/tun"
+    yield Finding("tap backend", there, what, "modprobe tun")
 
 
 def _ptrace(_path: Path) -> Iterator[Finding]:

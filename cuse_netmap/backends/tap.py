@@ -128,5 +128,5 @@ def open_port(region: "Region", events: "Events", name: str, options: Options) -
             os.close(fd)
         raise
     port = _core.nic_port(region, events, name, "tap", _core.tap_queues(fds), options.slots)
-    description = f"tap, {options.queues} ring pair(s) of {options.slots} slots"
+    description = f"the wire of a TAP device of ours, {options.queues} ring pair(s) of {options.slots} slots"
     return TapInterface(name, index, fds[0], port, description)
