@@ -24,6 +24,9 @@ DROPS = {
     "stale": lib.NM_DROP_STALE,
     "sink": lib.NM_DROP_SINK,
     "error": lib.NM_DROP_ERROR,
+    "full": lib.NM_DROP_FULL,
+    "nowhere": lib.NM_DROP_NOWHERE,
+    "bad": lib.NM_DROP_BAD,
 }
 
 
@@ -256,20 +259,16 @@ class OpenFile:
     def unregister(self) -> None:
         lib.nm_file_unregister(self.file)
 
-    def sync(self, direction: str) -> None:
-        """NIOCTXSYNC or NIOCRXSYNC; Refused ENXIO when not registered, EIO when the port is gone."""
-        result = lib.nm_file_sync(self.file, DIRECTIONS[direction])
-        if result == -errno.ENXIO:
-            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
-        _Why().check(result, "the port has disappeared")
-
     def destroy(self) -> None:
         """Only once it is released."""
         lib.nm_open_destroy(self.pointer)
 
 
+POLL = lib.NM_REQUEST_POLL
+
+
 class Request:
-    """An ioctl that waits for an answer, and the memory of its caller.
+    """An ioctl or a poll that waits for an answer, and the memory of its caller.
 
     Reading and writing are Refused with EFAULT for all that cannot be moved, EINTR once the caller has gone.
     """
@@ -313,9 +312,19 @@ class Request:
         """The caller waits for the answer, which must follow at once; False if it is abandoned."""
         return bool(lib.nm_inbox_commit(self.inbox, self.pointer))
 
-    def reply(self, error: int) -> None:
-        """Answers with 0 or an errno, and ends the request."""
-        lib.nm_inbox_reply(self.inbox, self.pointer, -error)
+    def sync(self) -> int:
+        """A sync or poll whose slots point into the program's memory, or which fails: the answer, poll's events or 0.
+
+        Refused ENXIO when not registered, EIO when the port is gone.
+        """
+        result = int(lib.nm_request_sync(self.inbox, self.pointer))
+        if result == -errno.ENXIO:
+            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
+        return _Why().check(result, "the port has disappeared")
+
+    def reply(self, result: int) -> None:
+        """Answers with 0, poll's events or a negative errno, and ends the request."""
+        lib.nm_inbox_reply(self.inbox, self.pointer, result)
 
 
 @dataclass(frozen=True)

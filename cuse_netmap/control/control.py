@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from cuse_netmap._core import Inbox, Request, TurnedAway
+from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
@@ -109,12 +109,15 @@ class Control:
                 _log_refusal(request.pid, request.program, _ioctl_name(request.command), refusal)
                 continue
             try:
+                if request.command in (NIOCTXSYNC, NIOCRXSYNC, POLL):
+                    request.reply(request.sync())
+                    continue
                 work = self._understand(request)
             except Refused as refusal:
                 self._answer(request, _ioctl_name(request.command), refusal)
             except Exception:
                 log.exception("control failed")
-                request.reply(errno.EIO)
+                request.reply(-errno.EIO)
             else:
                 self._attempt(work)
 
@@ -198,7 +201,7 @@ class Control:
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
         if refusal is not None and refusal.errno != errno.EINTR:
             _log_refusal(request.pid, command_of(request.pid), what, refusal)
-        request.reply((refusal.errno or errno.EIO) if refusal else 0)
+        request.reply(-(refusal.errno or errno.EIO) if refusal else 0)
 
     # ---- what is asked
 
@@ -206,9 +209,6 @@ class Control:
         """Reads what the ioctl carries. Refused for what can be told without deciding."""
         name = _ioctl_name(request.command)
         match request.command:
-            case code if code in (NIOCTXSYNC, NIOCRXSYNC):
-                direction = "tx" if code == NIOCTXSYNC else "rx"
-                return Work(request, name, lambda _: request.open.sync(direction), lambda _: None)
             case code if code == NIOCCTRL:
                 return self._ctrl(request)
             case code if code in (NIOCGINFO, NIOCREGIF):

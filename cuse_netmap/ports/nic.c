@@ -189,8 +189,12 @@ static void nic_destroy(struct nm_port *port) {
     release_queues(nic->backend, nic);
 }
 
-static const struct nm_port_ops nic_ops = {
-    .kind = "nic", .start = nic_start, .sync = nic_sync, .arm = nic_arm, .destroy = nic_destroy};
+static const struct nm_port_ops nic_ops = {.kind = "nic",
+                                           .leaf = true,
+                                           .start = nic_start,
+                                           .sync = nic_sync,
+                                           .arm = nic_arm,
+                                           .destroy = nic_destroy};
 
 int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
