@@ -10,11 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
+from cuse_netmap.control.options import RegisterOptions
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
     IOCTL_NAMES,
@@ -70,6 +71,7 @@ class Work:
     decide: "Callable[[Work], None]"
     finish: Callable[[bool], None]
     port: str | None = None  # of a REGISTER: whose release may turn a refusal into a success
+    options: RegisterOptions = field(default_factory=lambda: RegisterOptions([]))  # of a REGISTER
     bound: bool = False  # the descriptor holds a port through this request
 
 
@@ -150,6 +152,12 @@ class Control:
     def _attempt(self, work: Work) -> None:
         """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
         refusal = self._decide(work)
+        if refusal is None:
+            try:
+                work.options.write(work.request)
+            except Refused as failed:
+                refusal = failed
+                self._unbind(work)
         try:
             work.finish(refusal is None)
         except Refused as unwritable:
@@ -159,11 +167,18 @@ class Control:
                 work.request.open.activate()
         else:
             refusal = refusal or Refused(errno.EINTR, "interrupted")
-            if work.bound:
-                with self.lock:
-                    self.registry.release(work.request.open)
-                    self.released.notify_all()
+            self._unbind(work)
+        if work.options.known:
+            with self.lock:
+                work.options.end(self.registry, succeeded=work.bound)
         self._answer(work.request, work.what, refusal)
+
+    def _unbind(self, work: Work) -> None:
+        if work.bound:
+            work.bound = False
+            with self.lock:
+                self.registry.release(work.request.open)
+                self.released.notify_all()
 
     def _decide(self, work: Work) -> Refused | None:
         """Decides a request, a REGISTER only once whoever is just closing its port has closed it.
@@ -248,8 +263,12 @@ class Control:
             given.write_back(succeeded=False)
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         handler = self._handlers().get(given.header.reqtype, self._unknown)
-        port = given.header.name if given.header.reqtype == RequestType.REGISTER else None
-        return Work(request, f"NIOCCTRL {what}", partial(handler, given), given.write_back, port)
+        work = Work(request, f"NIOCCTRL {what}", partial(handler, given), given.write_back)
+        if given.header.reqtype == RequestType.REGISTER:
+            work.port = given.header.name
+            work.options = RegisterOptions(given.options)
+            work.options.read(request)
+        return work
 
     def _handlers(self) -> dict[int, Callable[[Transaction, Work], None]]:
         return {
@@ -264,13 +283,19 @@ class Control:
         raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
 
     def _register(self, given: Transaction, work: Work) -> None:
-        answer = self._bind(work, given.header.name, Register.decode(given.body))
-        if given.options:
-            # What nobody has handled fails the request, after the fact, as in netmap.
+        asked = Register.decode(given.body)
+        work.options.place(self.registry, work.request.open, asked)
+        answer = self._bind(work, given.header.name, asked)
+        try:
+            work.options.bound(self.registry, work.request.open, answer)
+            if unknown := work.options.unknown():
+                # What nobody has handled fails the request, after the fact, as in netmap.
+                kinds = ", ".join(map(str, unknown))
+                raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+        except Refused:
             self.registry.release(work.request.open)
             work.bound = False
-            kinds = ", ".join(str(option.type) for option in given.options)
-            raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+            raise
         given.answer = answer.encode()
 
     def _bind(self, work: Work, name: str, asked: Register) -> Register:
