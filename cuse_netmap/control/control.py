@@ -152,6 +152,7 @@ class Control:
     def _attempt(self, work: Work) -> None:
         """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
         refusal = self._decide(work)
+        work.options.decided()
         if refusal is None:
             try:
                 work.options.write(work.request)

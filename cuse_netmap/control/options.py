@@ -7,7 +7,8 @@ What an option means stands in a class of its own, here or beside (ABI.md 13); w
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cuse_netmap.control.requests import Register
+from cuse_netmap import _core
+from cuse_netmap.control.requests import OffsetsBody, OptionType, Register
 from cuse_netmap.control.transaction import GivenOption
 from cuse_netmap.errors import Refused
 
@@ -35,14 +36,38 @@ class RegisterOption:
     def bound(self, registry: "Registry", open_file: "OpenFile", answer: Register) -> None:
         """The port holds its rings for the file, whose syncs do not reach them yet."""
 
+    def decided(self) -> None:
+        """The lock is released, the REGISTER refused or not: the status that only the decision could tell."""
+
     def write(self, request: "Request") -> None:
-        """Without the lock again: whatever else goes into the program's memory. A refusal unbinds the rings."""
+        """Without the lock as well: whatever else goes into the program's memory. A refusal unbinds the rings."""
 
     def end(self, registry: "Registry", *, succeeded: bool) -> None:
         """Last, whatever happened; if the REGISTER failed, the rings are given back already."""
 
 
-HANDLERS: dict[int, type[RegisterOption]] = {}
+class Offsets(RegisterOption):
+    """Packets that begin inside their buffers (ABI.md 13.4). The engine decides, as it binds the rings."""
+
+    def __init__(self, given: GivenOption) -> None:
+        super().__init__(given)
+        self.body = OffsetsBody.decode(given.body)
+        self.wanted = _core.Offsets(self.body.max_offset, self.body.initial_offset, self.body.offset_bits)
+
+    def place(self, registry: "Registry", open_file: "OpenFile", asked: Register) -> None:
+        del registry, asked
+        open_file.offsets = self.wanted
+
+    def bound(self, registry: "Registry", open_file: "OpenFile", answer: Register) -> None:
+        del registry, open_file, answer
+        self.body.max_offset = self.wanted.maximum
+        self.given.body = self.body.encode()
+
+    def decided(self) -> None:
+        self.given.status = self.wanted.status
+
+
+HANDLERS: dict[int, type[RegisterOption]] = {OptionType.OFFSETS: Offsets}
 
 
 class RegisterOptions:
@@ -71,6 +96,10 @@ class RegisterOptions:
 
     def bound(self, registry: "Registry", open_file: "OpenFile", answer: Register) -> None:
         self._each(lambda option: option.bound(registry, open_file, answer))
+
+    def decided(self) -> None:
+        for option in self.known:
+            option.decided()
 
     def write(self, request: "Request") -> None:
         self._each(lambda option: option.write(request))

@@ -344,11 +344,14 @@ static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
         struct netmap_slot *slot = &kring->ring->slot[k];
         char *buffer = nm_buffer(buffers, READ_ONCE(slot->buf_idx));
         if (buffer == buffers->base) kring->stats.bad_slots++;
-        copy(buffer + nm_slot_offset(kring, slot), packet[n].data, packet[n].len);
+        uint32_t offset = nm_slot_offset(kring, slot), len = packet[n].len;
+        if (len > buffers->size - offset)
+            len = buffers->size - offset; /* moved since it was seen */
+        copy(buffer + offset, packet[n].data, len);
         bool more = n + 1u < packet->count;
-        WRITE_ONCE(slot->len, (uint16_t)packet[n].len);
+        WRITE_ONCE(slot->len, (uint16_t)len);
         WRITE_ONCE(slot->flags, (uint16_t)(packet->count << 8 | (more ? NS_MOREFRAG : 0)));
-        kring->stats.bytes += packet[n].len;
+        kring->stats.bytes += len;
         k = nm_kring_next(kring, k);
     }
     outlet->next = k;
@@ -356,11 +359,14 @@ static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
     kring->stats.packets++;
 }
 
-/* Every fragment fits into one of the receiver's buffers. */
-static bool fits(const struct nm_kring *kring, const struct nm_fragment *packet) {
-    uint32_t size = kring->port->buffers.size - kring->offset_max;
-    for (uint32_t n = 0; n < packet->count; n++)
-        if (packet[n].len > size) return false;
+/* Every fragment fits into the buffer that it would go to. */
+static bool fits(const struct nm_outlet *outlet, const struct nm_fragment *packet) {
+    const struct nm_kring *kring = outlet->kring;
+    uint32_t k = outlet->next;
+    for (uint32_t n = 0; n < packet->count; n++, k = nm_kring_next(kring, k)) {
+        uint32_t offset = nm_slot_offset(kring, &kring->ring->slot[k]);
+        if (packet[n].len > kring->port->buffers.size - offset) return false;
+    }
     return true;
 }
 
@@ -369,7 +375,7 @@ static void deliver_packet(const struct nm_place *source, const struct nm_place 
     struct nm_kring *kring = outlet->kring;
     if (source->header != place->header)
         nm_offload(outlet, packet, source->header, place->header);
-    else if (!fits(kring, packet))
+    else if (!fits(outlet, packet))
         kring->stats.drops[NM_DROP_LONG]++;
     else if (packet->count > outlet->room)
         kring->stats.drops[NM_DROP_FULL]++;
