@@ -88,6 +88,12 @@ deb: ## build the Debian packages into build/deb (Debian, with the packages of t
 guest-test: ## install the package in guests of Debian 12 and 13 and test it there (root; SUITES='bookworm trixie')
 	@$(AS_OWNER) mkdir -p build && tests/guest/run $(SUITES); status=$$?; chown -R --reference=. build; exit $$status
 
+.PHONY: check-upstream
+check-upstream: build ## run upstream netmap's own suites (NETMAP_BIN=DIR NETMAP_SRC=TREE; ARGS=SUITE...)
+	@$(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/check-upstream.log
+	@$(VENV)/bin/python -m tests.upstream.run --bin='$(NETMAP_BIN)' --src='$(NETMAP_SRC)' \
+		--log=build/check-upstream.log $(ARGS)
+
 .PHONY: bench
 bench: build ## measure (ARGS go to bench/run.py)
 	@$(VENV)/bin/python bench/run.py $(ARGS)

@@ -118,6 +118,27 @@ class RingStats:
     bad_slots: int
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Rings and slots of a port, in each direction."""
+
+    tx_rings: int
+    rx_rings: int
+    tx_slots: int
+    rx_slots: int
+
+    def vectors(self) -> tuple[Any, Any]:
+        """Rings and slots as C wants them: by direction."""
+        rings, slots = ffi.new("uint32_t[2]"), ffi.new("uint32_t[2]")
+        rings[lib.NM_TX], rings[lib.NM_RX] = self.tx_rings, self.rx_rings
+        slots[lib.NM_TX], slots[lib.NM_RX] = self.tx_slots, self.rx_slots
+        return rings, slots
+
+    def turned(self) -> "Sizes":
+        """As seen from the other end."""
+        return Sizes(self.rx_rings, self.tx_rings, self.rx_slots, self.tx_slots)
+
+
 class Port:
     """A port of the engine (ring_core.h), made by one of the functions below."""
 
@@ -129,6 +150,11 @@ class Port:
     def files(self) -> int:
         """How many descriptors are registered on it."""
         return int(self.pointer.files)
+
+    @property
+    def attached(self) -> bool:
+        """A switch holds it."""
+        return bool(self.pointer.attached)
 
     @property
     def gone(self) -> bool:
@@ -144,6 +170,16 @@ class Port:
 
     def slots(self, direction: str) -> int:
         return int(self.pointer.num_slots[DIRECTIONS[direction]])
+
+    @property
+    def kind(self) -> str:
+        """The word for it: nic, null, pipe, vale."""
+        return _text(self.pointer.ops.kind)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Hardware rings, and slots."""
+        return Sizes(self.rings("tx"), self.rings("rx"), self.slots("tx"), self.slots("rx"))
 
     def set_mtu(self, mtu: int) -> None:
         """Bytes; looked at when the first program registers."""
@@ -206,25 +242,95 @@ def nic_port(region: Region, events: Events, name: str, backend: str, queues: Se
     return Port(out[0])
 
 
-def null_port(region: Region, name: str, rings: dict[str, int], slots: dict[str, int]) -> Port:
-    """A port with nothing behind it; `rings` and `slots` by direction."""
+def null_port(region: Region, name: str, sizes: Sizes) -> Port:
+    """A port with nothing behind it."""
+    return _sized_port(lib.nm_null_create, region, name, sizes)
+
+
+def vale_port(region: Region, name: str, sizes: Sizes) -> Port:
+    """A VALE port on no switch yet."""
+    return _sized_port(lib.nm_vale_create, region, name, sizes)
+
+
+def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     out, why = ffi.new("struct nm_port **"), _Why()
-    rings_by_index = [0, 0]
-    slots_by_index = [0, 0]
-    for direction, index in DIRECTIONS.items():
-        rings_by_index[index] = rings[direction]
-        slots_by_index[index] = slots[direction]
-    why.check(
-        lib.nm_null_create(
-            region.pointer,
-            os.fsencode(name),
-            ffi.new("uint32_t[]", rings_by_index),
-            ffi.new("uint32_t[]", slots_by_index),
-            out,
-            why.pointer,
-        )
-    )
+    rings, slots = sizes.vectors()
+    why.check(create(region.pointer, os.fsencode(name), rings, slots, out, why.pointer))
     return Port(out[0])
+
+
+def pipe_ports(region: Region, names: tuple[str, str], sizes: Sizes) -> tuple[Port, Port]:
+    """The two ends of a pipe, master first; the sizes are the master's. Neither is closed while the other is used."""
+    ends, why = ffi.new("struct nm_port *[2]"), _Why()
+    encoded = [ffi.new("char[]", os.fsencode(name)) for name in names]
+    rings, slots = sizes.vectors()
+    why.check(lib.nm_pipe_create(region.pointer, ffi.new("const char *[]", encoded), rings, slots, ends, why.pointer))
+    return Port(ends[0]), Port(ends[1])
+
+
+class Switch:
+    """A VALE switch (ports.h)."""
+
+    def __init__(self) -> None:
+        out = ffi.new("struct nm_switch **")
+        _Why().check(lib.nm_switch_create(out))
+        self.pointer = out[0]
+
+    def join(self, vale: Port) -> int:
+        """Puts a VALE port on it; returns its place. Refused ENOMEM: it is full."""
+        why = _Why()
+        return why.check(lib.nm_vale_join(vale.pointer, self.pointer, why.pointer))
+
+    def attach(self, below: Port, request: bytes) -> "Attachment":
+        """Puts any other port on it, with the rings that a REGISTER asks for. Refused as nm_attachment_create."""
+        body, out, why = ffi.new("struct nmreq_register *"), ffi.new("struct nm_attachment **"), _Why()
+        ffi.buffer(body)[:] = request
+        why.check(lib.nm_attachment_create(below.pointer, self.pointer, body, out, why.pointer))
+        return Attachment(out[0])
+
+    def learned(self) -> dict[str, int]:
+        """The place that each address was last seen at."""
+        table = ffi.new("struct nm_learned[]", lib.NM_LEARNED)
+        count = lib.nm_switch_learned(self.pointer, table)
+        return {bytes(entry.address).hex(":"): entry.port for entry in table[0:count]}
+
+    def destroy(self) -> None:
+        """Nothing may be on it any more."""
+        lib.nm_switch_destroy(self.pointer)
+
+
+def leave_switch(vale: Port) -> None:
+    lib.nm_vale_leave(vale.pointer)
+
+
+def vale_header(vale: Port) -> int:
+    """Bytes of the virtio-net header before each packet."""
+    return int(lib.nm_vale_header(vale.pointer))
+
+
+def set_vale_header(vale: Port, length: int) -> None:
+    lib.nm_vale_set_header(vale.pointer, length)
+
+
+class Attachment:
+    """A port that a switch holds (ports.h)."""
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+
+    @property
+    def places(self) -> list[int]:
+        """Of the hardware rings, then of the host rings if they are on the switch too."""
+        places = (int(lib.nm_attachment_place(self.pointer, host)) for host in (False, True))
+        return [place for place in places if place >= 0]
+
+    def poll(self, first_cpu: int, cpus: int) -> None:
+        """Threads on so many CPUs look for packets all the time; 0: they sleep between packets."""
+        why = _Why()
+        why.check(lib.nm_attachment_poll(self.pointer, first_cpu, cpus, why.pointer))
+
+    def destroy(self) -> None:
+        lib.nm_attachment_destroy(self.pointer)
 
 
 class Offsets:
