@@ -233,3 +233,121 @@ def test_frames_without_offsets_are_where_they_always_were() -> None:
         port.tx[0].advance()
         port.txsync()
         assert host.receive() == frame(4, 100)
+
+
+# ---- between programs
+
+
+def send(port: Port, data: bytes, offset: int) -> None:
+    place(port.tx[0], data, offset)
+    port.txsync()
+
+
+def received(port: Port) -> list[tuple[int, bytes]]:
+    """(offset by its own mask, data) of all that has arrived; released."""
+    port.rxsync()
+    ring, found = port.rx[0], []
+    while ring.head != ring.tail:
+        index, length, _, pointer = ring.slot(ring.head)
+        offset = pointer & mask(ring)
+        found.append((offset, bytes(ring.buffer(index)[offset : offset + length])))
+        ring.advance()
+    return found
+
+
+def test_a_switch_copies_from_offset_to_offset() -> None:
+    """ABI.md 13.4: data starts at buffer + offset in both directions."""
+    with opened("vale0:a", 512, 0) as sender, opened("vale0:b", 256, 200, 12) as receiver, Port("vale0:c") as plain:
+        send(sender, frame(1, 300), 333)
+        assert received(receiver) == [(200, frame(1, 300))]
+        assert received(plain) == [(0, frame(1, 300))]
+
+
+def test_a_packet_too_long_for_the_room_behind_the_offset_is_dropped_by_a_switch() -> None:
+    """ABI.md 12.5 and 13.4: whole or not at all; what fits is not held up by the largest offset."""
+    with Port("vale0:a") as sender, opened("vale0:b", 2000, 1000) as receiver:
+        receiver.rx[0].set_slot(1, receiver.rx[0].slot(1)[0], 0, 0, 0)
+        send(sender, frame(1, BUFFER - 1000), 0)
+        send(sender, frame(2, 1500), 0)
+        send(sender, frame(3, 1500), 0)
+        first, second = received(receiver)
+        assert first == (1000, frame(1, BUFFER - 1000))
+        assert second == (0, frame(2, 1500))
+
+
+def test_a_slot_with_more_than_the_room_behind_its_offset_is_not_sent_by_a_switch() -> None:
+    """ABI.md 10: VALE drops the packet."""
+    with opened("vale0:a", 1000) as sender, Port("vale0:b") as receiver:
+        place(sender.tx[0], frame(1, 100), 1000)
+        index, _, flags, pointer = sender.tx[0].slot(0)
+        sender.tx[0].set_slot(0, index, BUFFER - 999, flags, pointer)
+        sender.txsync()
+        send(sender, frame(2, BUFFER - 1000), 1000)
+        assert received(receiver) == [(0, frame(2, BUFFER - 1000))]
+
+
+def test_a_pipe_hands_the_offset_on_with_the_buffer() -> None:
+    """ABI.md 12.3 and 13.4: slots are passed whole."""
+    with opened("p{1", 512) as sender, opened("p}1", 512) as receiver:
+        index = sender.tx[0].slot(0)[0]
+        send(sender, frame(1, 300), 77)
+        assert receiver.rx[0].slot(0)[0] == index
+        assert received(receiver) == [(77, frame(1, 300))]
+
+
+def test_a_pipe_never_lowers_the_offset_of_an_rx_slot() -> None:
+    """ABI.md 13.4: the receiver's minimum holds, and the data is there; larger ones pass."""
+    with opened("p{1", 512) as sender, opened("p}1", 512, 128) as receiver:
+        send(sender, frame(1, 300), 0)
+        send(sender, frame(2, 300), 200)
+        assert received(receiver) == [(128, frame(1, 300)), (200, frame(2, 300))]
+
+
+def test_a_packet_that_has_no_room_behind_the_receivers_offset_stays_where_it_is() -> None:
+    """ABI.md 12.3: a pipe loses nothing."""
+    with opened("p{1", 512) as sender, opened("p}1", 512, 512) as receiver:
+        send(sender, frame(1, BUFFER), 0)
+        assert received(receiver) == [(0, frame(1, BUFFER))]
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_end_without_offsets_finds_its_packets_at_the_start(*, late: bool) -> None:
+    """ABI.md 9 and 13.4: also those that were sent before it was opened."""
+    with opened("p{1", 512, 64) as sender:
+        if late:
+            send(sender, frame(1, 300), 100)
+        with Port("p}1") as receiver:
+            if not late:
+                send(sender, frame(1, 300), 100)
+            assert received(receiver) == [(0, frame(1, 300))]
+            send(receiver, frame(2, 300), 0)
+            assert received(sender) == [(64, frame(2, 300))]
+
+
+def test_what_waits_in_a_pipe_is_where_the_new_receiver_looks_for_it() -> None:
+    """ABI.md 12.3 and 13.4: initial offset in all slots of the first user, without harm to what is there."""
+    with Port("p{1") as sender:
+        for i in range(5):
+            send(sender, frame(i, 300), 0)
+        with opened("p}1", 256, 256) as receiver:
+            assert received(receiver) == [(256, frame(i, 300)) for i in range(5)]
+            assert receiver.rx[0].slot(9)[3] == 256
+
+
+def test_slots_that_come_back_keep_the_senders_offset() -> None:
+    """ABI.md 13.4: a receiver that knows no offsets does not take the sender's away."""
+    request = Register(tx_slots=8, rx_slots=8)
+    with opened("p{1", 512, 64, request=request) as sender, Port("p}1") as receiver:
+        for i in range(40):
+            assert sender.tx[0].slot(sender.tx[0].head)[3] == 64
+            send(sender, frame(i, 100), 64)
+            assert received(receiver) == [(0, frame(i, 100))]
+            receiver.rxsync()
+            sender.txsync()
+
+
+def test_a_receiver_with_smaller_offsets_finds_what_begins_behind_them() -> None:
+    """ABI.md 13.4: an offset is cropped to the largest, and so is where the data is put."""
+    with opened("p{1", 1000) as sender, opened("p}1", 100, 10, 8) as receiver:
+        send(sender, frame(1, 500), 900)
+        assert received(receiver) == [(100, frame(1, 500))]
