@@ -18,6 +18,7 @@ from cuse_netmap.client import Port
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
+from tests.support.steps import refused
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 
@@ -28,14 +29,6 @@ def mounts() -> str:
 
 def links() -> set[str]:
     return {line.split(":")[1].strip() for line in ip("-o", "link").splitlines()}
-
-
-def refused(name: str) -> int | None:
-    try:
-        Port(name).close()
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 # ---- start and end
