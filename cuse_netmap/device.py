@@ -20,7 +20,7 @@ from pathlib import Path
 from cuse_netmap._core import Door, Inbox, Region, cuse_door, fuse_door
 from cuse_netmap.config import Device
 from cuse_netmap.errors import Refused, SetupError, remedy
-from cuse_netmap.helper import HelperServer
+from cuse_netmap.helper import HelperServer, clear_stale_sockets
 from cuse_netmap.namespace import bind, mounted_at, unmount
 
 log = logging.getLogger(__name__)
@@ -58,8 +58,15 @@ def _taken(path: Path) -> SetupError:
 
 
 def clean_up(path: Path) -> None:
-    """Removes what a daemon that died left at `path`: its mounts, and the file under them. SetupError: one is alive."""
+    """Removes what daemons that died left: at `path` mounts and the file under them, and the helper's sockets of all.
+
+    SetupError: one is alive at `path`.
+    """
     clear_stale_mounts(path)
+    try:
+        clear_stale_sockets()
+    except OSError as error:
+        raise SetupError(f"{error.filename}: {error.strerror}{remedy(error)}") from error
     with suppress(FileNotFoundError):
         if path.is_file() and path.stat().st_size == 0:
             with placeholder(path):

@@ -6,15 +6,17 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cuse_netmap.client import Port
+from cuse_netmap.helper import FOLDER
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
@@ -210,6 +212,34 @@ def test_the_mount_of_a_killed_daemon_is_removed_by_the_next(start_daemon: Calla
     assert refused("tap0") == 0
     assert second.stop() == 0
     assert "/dev/netmap" not in mounts()
+
+
+@pytest.fixture
+def stale_socket() -> Iterator[Path]:
+    """What a `run` that was killed outright leaves on a kernel that has the CUSE door alone."""
+    path = FOLDER / f"{MINE}-1234567.sock"
+    FOLDER.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_the_helpers_socket_of_a_killed_daemon_is_removed_by_the_next(
+    start_daemon: Callable[..., Daemon], stale_socket: Path
+) -> None:
+    start_daemon("--no-ports", f"--device={MINE}")
+    assert not stale_socket.exists()
+
+
+def test_cleanup_removes_the_helpers_socket_of_a_killed_daemon(stale_socket: Path) -> None:
+    assert cuse_netmap("cleanup", f"--device={MINE}").returncode == 0
+    assert not stale_socket.exists()
+
+
+def test_cleanup_without_root_names_what_it_may_not_remove(stale_socket: Path) -> None:
+    said = one_sentence(cuse_netmap("cleanup", f"--device={MINE}", user=NOBODY))
+    assert said == f"{stale_socket}: Permission denied: run it as root (sudo)"
 
 
 # ---- reload
