@@ -11,11 +11,13 @@ import logging
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TextIO
 
 from cuse_netmap._core import Door, Inbox, Region, cuse_door, fuse_door
 from cuse_netmap.config import Device
@@ -26,6 +28,7 @@ from cuse_netmap.namespace import bind, mounted_at, unmount
 log = logging.getLogger(__name__)
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+LOCK_SECONDS = 5
 LOOK_SECONDS = 3
 TEST_SECONDS = 20
 
@@ -141,30 +144,41 @@ def group_id(name: str) -> int:
 
 
 @contextmanager
-def uring_enabled(transport: str) -> Iterator[None]:
+def uring_enabled() -> Iterator[None]:
     """The kernel offers FUSE over io_uring to mounts made inside; afterwards the switch is as it was.
 
-    A connection that has it keeps it. The lock is for daemons that start at the same time.
+    A connection that has it keeps it. The lock is for daemons that start at the same time. Refused: it stays off.
     """
-    if transport == "classic" or not URING_SWITCH.exists():
-        yield
-        return
+    if not URING_SWITCH.exists():
+        raise Refused(errno.EOPNOTSUPP, "this kernel's FUSE knows no io_uring: Linux 6.14 or later does")
     with URING_SWITCH.open() as switch:
-        fcntl.flock(switch, fcntl.LOCK_EX)
+        _lock_switch(switch)
         before = switch.read().strip()
-        if before == "Y":
-            yield
-            return
         try:
-            URING_SWITCH.write_text("Y")
+            if before != "Y":
+                URING_SWITCH.write_text("Y")
         except OSError as error:
-            log.warning("FUSE over io_uring stays off: %s: %s", URING_SWITCH, error.strerror)
-            yield
-            return
+            raise Refused(error.errno or 0, f"{URING_SWITCH}: {error.strerror}") from error
         try:
             yield
         finally:
-            URING_SWITCH.write_text(before)
+            if before != "Y":
+                URING_SWITCH.write_text(before)
+
+
+def _lock_switch(switch: TextIO) -> None:
+    """Refused if somebody, and anybody may, holds the lock for longer than a start takes."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(switch, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                reason = f"somebody has held the lock of {URING_SWITCH} for {LOCK_SECONDS} s (fuser -v {URING_SWITCH})"
+                raise Refused(errno.EAGAIN, reason) from error
+            time.sleep(0.05)
+        else:
+            return
 
 
 @dataclass(frozen=True)
@@ -181,11 +195,10 @@ class Doors:
     def description(self) -> str:
         kinds = [*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else [])]
         carried = "FUSE over io_uring" if self.transport == "uring" else "read/write"
-        mapped = (
-            "FUSE passthrough"
-            if self.mmap == "passthrough"
-            else "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
-        )
+        mapped = "FUSE passthrough"
+        if self.mmap == "helper":
+            carried += " (CUSE has nothing else)"
+            mapped = "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
         return f"{' and '.join(kinds)} door, {carried}, mmap by {mapped}"
 
 
@@ -273,20 +286,24 @@ def _fuse_alone(stack: ExitStack, path: Path, settings: Device, gid: int, region
 
 def _fuse(path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) -> Door:
     def attempt(transport: str) -> Door:
-        with uring_enabled(transport):
+        with uring_enabled() if transport == "uring" else nullcontext():
             return fuse_door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=transport)
 
+    no_uring = ""
     try:
-        return attempt(settings.transport)
-    except Refused as refusal:
-        # EOPNOTSUPP: no passthrough, with which no transport helps.
-        if settings.transport != "auto" or refusal.errno == errno.EOPNOTSUPP:
-            raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
-        log.info("read/write instead of io_uring: %s", refusal.reason)
-    try:
-        return attempt("classic")
+        if settings.transport != "classic":
+            try:
+                return attempt("uring")
+            except Refused as refusal:
+                if settings.transport == "uring":
+                    raise
+                no_uring = refusal.reason
+        door = attempt("classic")
     except Refused as refusal:
         raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
+    if no_uring:
+        log.info("read/write instead of io_uring: %s", no_uring)
+    return door
 
 
 def helper_environment() -> dict[str, str]:

@@ -17,6 +17,7 @@ import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.helper import FOLDER
+from cuse_netmap.namespace import bind, unmount
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
@@ -80,6 +81,44 @@ def test_the_switch_of_io_uring_is_set_back_as_soon_as_the_mount_is_made(start_d
     with URING_SWITCH.open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert URING_SWITCH.read_text() == before
+
+
+@pytest.fixture
+def locked_switch(tmp_path: Path) -> Iterator[Path]:
+    """Somebody has locked the switch, which anybody may who can read it: a file of our own in its place."""
+    if not URING_SWITCH.exists():
+        pytest.skip("this kernel's FUSE knows no io_uring (Linux 6.14)")
+    switch = tmp_path / "switch"
+    switch.write_text("N")
+    bind(switch, URING_SWITCH)
+    with switch.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield switch
+    unmount(URING_SWITCH)
+
+
+def test_a_lock_on_the_switch_of_io_uring_costs_the_transport_and_not_the_start(
+    start_daemon: Callable[..., Daemon], locked_switch: Path
+) -> None:
+    daemon = start_daemon("--no-ports", f"--device={MINE}")
+    assert "read/write instead of io_uring: somebody has held the lock of " in daemon.log
+    assert daemon.wait_for_log("is ready: fuse door, read/write, mmap by FUSE passthrough")
+    assert locked_switch.read_text() == "N"
+
+
+@pytest.mark.door
+def test_the_log_says_at_start_how_requests_travel_and_why_not_over_io_uring(
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    log = start_daemon("--no-ports", f"--device={MINE}").wait_for_log(" is ready: ")
+    (ready,) = [line for line in log.splitlines() if " is ready: " in line]
+    if "mmap by the helper" in ready:
+        assert " read/write (CUSE has nothing else), " in ready
+    elif URING_SWITCH.exists():
+        assert " FUSE over io_uring, " in ready
+    else:
+        assert " read/write, " in ready
+        assert "read/write instead of io_uring: this kernel's FUSE knows no io_uring: Linux 6.14 or later does" in log
 
 
 def test_serve_with_a_program_inside_ends_all_the_same(start_daemon: Callable[..., Daemon]) -> None:
