@@ -81,8 +81,8 @@ fuzz: build ## fuzz the engine under the sanitizers (SEED=1 SEEDS=20 STEPS=20000
 	@$(AS_OWNER) $(VENV)/bin/python -m tests.support.fuzz $(SEED) $(SEEDS) $(STEPS)
 
 .PHONY: deb
-deb: ## build the Debian packages into build/deb (Debian, with the packages of tests/guest/deps)
-	@$(AS_OWNER) mkdir -p build && tests/guest/deps && $(AS_OWNER) packaging/build-deb
+deb: ## build the Debian packages into build/deb (on Debian; as root it installs what that needs)
+	@$(AS_OWNER) mkdir -p build && packaging/deb-deps && $(AS_OWNER) packaging/build-deb
 
 .PHONY: guest-test
 guest-test: ## install the package in guests of Debian 12 and 13 and test it there (root; SUITES='bookworm trixie')
