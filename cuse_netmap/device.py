@@ -9,6 +9,7 @@ import fcntl
 import grp
 import logging
 import os
+import re
 import stat
 import subprocess
 import time
@@ -306,10 +307,19 @@ def _fuse(path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) 
     return door
 
 
+def helper_library() -> str:
+    """The path of the preloaded helper. SetupError: it is one that cannot be preloaded."""
+    path = program("libnetmap-helper.so")
+    if re.search(r"[\s:]", path):
+        # Where lists of libraries to preload are split; there is no way to quote.
+        raise SetupError(f"{path}: the loader takes no library with a space or colon in its path: move it elsewhere")
+    return path
+
+
 def helper_environment() -> dict[str, str]:
-    """The environment of a program that maps through the helper."""
+    """The environment of a program that maps through the helper. SetupError as `helper_library`."""
     others = os.environ.get("LD_PRELOAD", "")  # some have to be the first
-    return {**os.environ, "LD_PRELOAD": f"{others} {program('libnetmap-helper.so')}".strip()}
+    return {**os.environ, "LD_PRELOAD": f"{others} {helper_library()}".strip()}
 
 
 def prove(path: Path, mmap: str) -> None:
