@@ -2,6 +2,7 @@
 """The installed package as an administrator meets it; runs in a guest of its own, as root, under systemd."""
 
 import grp
+import os
 import stat
 import subprocess
 import time
@@ -147,6 +148,22 @@ def test_a_second_device_is_an_instance_of_the_template() -> None:
     systemctl("stop", "cuse-netmap@second.service")
     assert not Path("/dev/second").exists()
     assert state() == "active"
+
+
+def test_udev_gives_an_instances_device_to_the_group_and_makes_a_unit_of_it() -> None:
+    """By the rule alone: the daemon, which gives its node away too, is not asked a second time."""
+    node = Path("/dev/third")
+    Path("/etc/cuse-netmap/third.toml").write_text('[device]\ndoor = "cuse"\n[ports.nil]\nbackend = "null"\n')
+    systemctl("start", "cuse-netmap@third.service")
+    wait_for(lambda: state("dev-third.device") == "active", "dev-third.device is not active")
+    os.chown(node, 0, 0)
+    node.chmod(0o600)
+    run("udevadm", "trigger", "--action=add", "--settle", "/sys/class/cuse/third")
+    status = node.stat()
+    systemctl("stop", "cuse-netmap@third.service")
+    assert stat.S_ISCHR(status.st_mode)
+    assert status.st_gid == grp.getgrnam("netmap").gr_gid
+    assert stat.S_IMODE(status.st_mode) == 0o660
 
 
 def test_two_daemons_on_one_device_are_one_too_many() -> None:
