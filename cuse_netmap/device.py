@@ -41,7 +41,9 @@ def program(name: str) -> str:
 
 def clear_stale_mounts(path: Path) -> None:
     """Removes mounts of daemons that died. SetupError: a living one serves there."""
-    while mounted_at(path):
+    while kind := mounted_at(path):
+        if kind != "fuse":
+            raise SetupError(f"something else is mounted over {path}: umount {path}, or use --device NAME")
         # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it.
         probe = subprocess.Popen(
             ["stat", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
@@ -109,8 +111,17 @@ def placeholder(path: Path) -> Iterator[None]:
     finally:
         with suppress(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
+            _remove(path)
         os.close(fd)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        log.warning("something is mounted over %s: it stays, and ours under it, dead, until the next start", path)
 
 
 def check_path(path: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cuse_netmap.client import Port
-from cuse_netmap.namespace import mounted_at, unmount
+from cuse_netmap.namespace import bind, mounted_at, unmount
 from tests.support.daemon import Daemon
 from tests.support.program import Program, run
 
@@ -184,6 +184,29 @@ def test_a_daemon_killed_while_it_starts_does_not_hinder_the_next(
         pass
     left = set(states_of_processes()) - before
     assert none_stays_in("D", left)
+    assert not device.exists()
+
+
+def test_what_somebody_mounts_over_the_device_hinders_neither_the_end_nor_once_it_is_gone_the_next(
+    way: tuple[str, ...], start_daemon: Start, device: Path, tmp_path: Path
+) -> None:
+    """Issue D: something mounted over our mount. It is not ours to take away."""
+    options = [*way, f"--device={device.name}"]
+    (tmp_path / "theirs").touch()
+    daemon = start_daemon(*options)
+    bind(tmp_path / "theirs", device)
+    assert daemon.stop() == 0
+    if "--door=fuse" in way:
+        assert f"something is mounted over {device}" in daemon.log
+        second = serve_second(options)
+        assert second.returncode == 1
+        assert second.stderr == (
+            f"cuse-netmap: something else is mounted over {device}: umount {device}, or use --device NAME\n"
+        )
+        unmount(device)
+    # else the kernel has taken the device's node away and whatever was mounted there
+    assert start_daemon(*options).stop() == 0
+    assert not mounted_at(device)
     assert not device.exists()
 
 
