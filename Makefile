@@ -57,8 +57,8 @@ run: build ## serve /dev/netmap in the foreground until ctrl-C (ARGS='--tap tap1
 
 # SAFEPATH: the variant under test is imported from where it was built, never by chance from the current folder.
 pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
-	PYTHONSAFEPATH=1 $(2) LD_PRELOAD="$(3) $$($(VENV)/bin/python -m tests.support.ways)" \
-	$(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
+	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
+	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
 
 .PHONY: test
 test: build ## run the tests, as root to run them all (ARGS='-k poll ...')

@@ -74,12 +74,20 @@ int main(int argc, char **argv) {
         perror(argv[1]);
         return 2;
     }
-    struct nmreq_register body = {.nr_mode = NR_REG_NULL, .nr_mem_id = 1, .nr_tx_rings = 1};
+    struct nmreq_register body = {.nr_mode = NR_REG_NULL,
+                                  .nr_mem_id = 1,
+                                  .nr_tx_rings = 1,
+                                  .nr_rx_rings = 1,
+                                  .nr_tx_slots = 8,
+                                  .nr_rx_slots = 8};
     struct nmreq_header header = {.nr_version = NETMAP_API,
                                   .nr_reqtype = NETMAP_REQ_REGISTER,
                                   .nr_name = "restricted",
                                   .nr_body = (uintptr_t)&body};
-    ioctl(fd, NIOCCTRL, &header);
+    if (!strcmp(argv[1], NETMAP_DEVICE_NAME) && ioctl(fd, NIOCCTRL, &header) < 0) {
+        perror("REGISTER");
+        return 2;
+    }
     char said[128];
     int length = snprintf(said, sizeof(said), "secure %d preloaded %d: ", getauxval(AT_SECURE) != 0,
                           preloaded());
