@@ -9,6 +9,7 @@
 #include "barrier.h"
 #include "client_memory.h"
 #include "ports/offload.h"
+#include "ports/outlet.h"
 
 #define BATCH_MOST 1024
 #define ETHERNET_HEADER 14
@@ -337,28 +338,15 @@ static void copy(char *to, const char *from, uint32_t len) {
 
 /* Puts a packet into the outlet as it is: a slot for each fragment. */
 static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
-    struct nm_kring *kring = outlet->kring;
-    const struct nm_buffers *buffers = &kring->port->buffers;
-    uint32_t k = outlet->next;
     for (uint32_t n = 0; n < packet->count; n++) {
-        struct netmap_slot *slot = &kring->ring->slot[k];
-        char *buffer = nm_buffer(buffers, READ_ONCE(slot->buf_idx));
-        if (buffer == buffers->base) kring->stats.bad_slots++;
-        copy(buffer + nm_slot_offset(kring, slot), packet[n].data, packet[n].len);
-        bool more = n + 1u < packet->count;
-        WRITE_ONCE(slot->len, (uint16_t)packet[n].len);
-        WRITE_ONCE(slot->flags, (uint16_t)(packet->count << 8 | (more ? NS_MOREFRAG : 0)));
-        kring->stats.bytes += packet[n].len;
-        k = nm_kring_next(kring, k);
+        copy(nm_outlet_data(outlet), packet[n].data, packet[n].len);
+        nm_outlet_fill(outlet, packet[n].len, packet->count, n + 1u < packet->count);
     }
-    outlet->next = k;
-    outlet->room -= packet->count;
-    kring->stats.packets++;
 }
 
 /* Every fragment fits into one of the receiver's buffers. */
 static bool fits(const struct nm_kring *kring, const struct nm_fragment *packet) {
-    uint32_t size = kring->port->buffers.size - kring->offset_max;
+    uint32_t size = nm_outlet_slot_size(kring);
     for (uint32_t n = 0; n < packet->count; n++)
         if (packet[n].len > size) return false;
     return true;
