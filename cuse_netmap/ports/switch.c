@@ -339,10 +339,10 @@ static void copy(char *to, const char *from, uint32_t len) {
 /* Puts a packet into the outlet as it is: a slot for each fragment. */
 static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
     for (uint32_t n = 0; n < packet->count; n++) {
-        uint32_t offset = nm_outlet_offset(outlet), len = packet[n].len;
-        uint32_t room = outlet->kring->port->buffers.size - offset;
-        if (len > room) len = room; /* the slot said something else when it was looked at first */
-        copy(nm_outlet_data(outlet, offset), packet[n].data, len);
+        uint32_t room, len = packet[n].len;
+        char *data = nm_outlet_data(outlet, &room);
+        if (len > room) len = room; /* the slot's offset has moved since it was seen */
+        copy(data, packet[n].data, len);
         nm_outlet_fill(outlet, len, packet->count, n + 1u < packet->count);
     }
 }
