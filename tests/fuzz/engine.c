@@ -44,14 +44,27 @@ static uint32_t below(uint32_t limit) { /* xorshift64 */
     return (uint32_t)(state >> 16) % limit;
 }
 
+static uint32_t odd(void) {
+    switch (below(4)) {
+    case 0:
+        return below(0xffffffff);
+    case 1:
+        return below(2) ? 0xffffffff : 1u << 31;
+    case 2:
+        return below(64);
+    default:
+        return below(BUFFERS + 2);
+    }
+}
+
 /* ---- a backend that takes and gives what it likes ------------------------------------------- */
 
 static void check_frame(const struct nm_frame *frame) {
     struct nm_buffers buffers = nm_region_buffers(region);
     CHECK(frame->data >= buffers.base);
-    CHECK((size_t)(frame->data - buffers.base) % buffers.size == 0);
-    CHECK((size_t)(frame->data - buffers.base) / buffers.size < buffers.total);
-    CHECK(frame->len <= buffers.size);
+    size_t at = (size_t)(frame->data - buffers.base);
+    CHECK(at <= (size_t)buffers.size * buffers.total);
+    if (frame->len) CHECK(at % buffers.size + frame->len <= buffers.size);
 }
 
 static int tx(void *queue, const struct nm_frame *frames, uint32_t count,
@@ -137,6 +150,10 @@ static void do_register(uint32_t number) {
     } else {
         nm_port_set_mtu(port, below(300));
     }
+    struct nm_offsets offsets = {.max_offset = below(8) ? below(200) : odd(),
+                                 .initial_offset = below(8) ? below(100) : odd(),
+                                 .bits = below(8) ? below(20) : odd()};
+    if (!below(3)) nm_file_want_offsets(&files[number], &offsets);
     int error = nm_file_register(&files[number], port, &request, &why);
     if (null && error) nm_port_destroy(port);
     if (error) return;
@@ -149,19 +166,6 @@ static void do_unregister(uint32_t number) {
     nm_file_unregister(&files[number]);
     if (port && null_port[number]) nm_port_destroy(port);
     null_port[number] = false;
-}
-
-static uint32_t odd(void) {
-    switch (below(4)) {
-    case 0:
-        return below(0xffffffff);
-    case 1:
-        return below(2) ? 0xffffffff : 1u << 31;
-    case 2:
-        return below(64);
-    default:
-        return below(BUFFERS + 2);
-    }
 }
 
 /* Any word of the first two pools, or the first of a buffer, which links lists. */
@@ -203,6 +207,7 @@ static void play(struct nm_file *file) {
     for (uint32_t i = below(2 * kring->num_slots); i > 0; i--) {
         struct netmap_slot *slot = &ring->slot[below(kring->num_slots)];
         slot->len = (uint16_t)below(200);
+        slot->ptr = below(2) ? below(300) : (uint64_t)odd() << 32 | odd();
         if (!below(64)) slot->buf_idx = below(2) ? BUFFERS + below(2) : odd();
         slot->flags = chained ? NS_MOREFRAG | NS_BUF_CHANGED : 0;
     }
