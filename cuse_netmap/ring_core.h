@@ -124,6 +124,9 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
                    struct nm_port **out, struct nm_refusal *why);
 /* No file may be registered on it any more. */
 void nm_port_destroy(struct nm_port *port);
+/* All ports of a region look again at where its buffers are; none of them has a ring that is bound.
+ */
+void nm_ports_follow(struct nm_region *region);
 /* The MTU of the interface behind the port, in bytes; looked at when the first file registers. */
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
 /* What was behind the port has gone: from now on syncs fail, and every sleeper is woken to see it.
@@ -149,6 +152,10 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir);
 /* poll: the events that are true of POLLIN, POLLOUT and POLLERR. With `arm` the file's wake
  * function will be called once if more may be true later. */
 uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm);
+
+/* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
+ * latest RX sync. Any thread. */
+void nm_set_no_timestamp(bool on);
 
 /* Called by a port's machinery, from any thread: this ring may make progress. */
 void nm_kring_wake(struct nm_kring *kring);
