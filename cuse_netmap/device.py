@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -124,6 +125,7 @@ def mount_point(path: Path) -> Iterator[None]:
             yield
 
 
+@cache  # so that the log says it once
 def group_id(name: str) -> int:
     """The group's number; root's if there is no such group."""
     try:
@@ -171,15 +173,19 @@ class Doors:
     helper: HelperServer | None = None
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which doors are open: "cuse", "fuse" or both."""
+        return (*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else []))
+
+    @property
     def description(self) -> str:
-        kinds = [*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else [])]
         carried = "FUSE over io_uring" if self.transport == "uring" else "read/write"
         mapped = (
             "FUSE passthrough"
             if self.mmap == "passthrough"
             else "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
         )
-        return f"{' and '.join(kinds)} door, {carried}, mmap by {mapped}"
+        return f"{' and '.join(self.kinds)} door, {carried}, mmap by {mapped}"
 
 
 def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, inbox: Inbox, *, private: bool) -> Doors:
@@ -213,7 +219,7 @@ def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, i
         return _fuse_alone(stack, path, settings, gid, region, inbox)
     stack.callback(cuse.stop)
     _hand_over(Path("/dev", name), settings.mode, gid)
-    helper = HelperServer(name, region.memfd, region.size, mode=settings.mode, gid=gid)
+    helper = HelperServer(name, region, mode=settings.mode, gid=gid)
     stack.callback(helper.close)
     if private:
         stack.enter_context(mount_point(path))

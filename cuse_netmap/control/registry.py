@@ -23,6 +23,7 @@ class Wire:
     port: Port
     mtu: Callable[[], int]  # of the interface now, in bytes; 0 if there is none
     description: str
+    backend: str = ""
 
 
 @dataclass
@@ -36,6 +37,25 @@ class Holder:
     command: str
     private: bool = False  # the port ends with this file
     in_vain: bool = False  # its program needs the helper to map the memory, and has not used it
+    uid: int = 0
+
+
+@dataclass(frozen=True)
+class PortView:
+    """A port to look at: `backend` is what moves its frames, "" if there is no such thing."""
+
+    port: Port
+    backend: str
+    description: str
+
+
+@dataclass(frozen=True)
+class SwitchView:
+    """A VALE switch to look at: its ports by index, and the index each address was learned on."""
+
+    name: str
+    ports: dict[int, str]
+    learned: list[tuple[str, int]]
 
 
 def crossed(port: Port) -> str:
@@ -157,6 +177,22 @@ class Registry:
         return any(holder.open.perhaps_closing for holder in holders)
 
     # ---- information
+
+    def ports(self) -> dict[str, PortView]:
+        """All ports by name; one that ends with a file, such as a null port, has that file's number in its name."""
+        found = {name: PortView(wire.port, wire.backend, wire.description) for name, wire in self.wires.items()}
+        for number, holder in self.holders.items():
+            if holder.private:
+                found[f"{holder.name}#{number}"] = PortView(holder.port, "", "")
+        return found
+
+    def port_of(self, holder: Holder) -> str:
+        """The name of a holder's port among `ports`."""
+        return next((name for name, view in self.ports().items() if view.port is holder.port), holder.name)
+
+    def switches(self) -> dict[str, SwitchView]:
+        """All VALE switches by name."""
+        return {}
 
     def port_info(self, name: str, mem_id: int) -> PortInfo:
         """PORT_INFO_GET: an empty name asks for the memory only."""
