@@ -25,10 +25,7 @@ BUFFERS = 163840
 @pytest.fixture
 def served(way: tuple[str, ...], start_daemon: Callable[..., Daemon]) -> Daemon:
     """A daemon of the test's own with the TAP wire tap0, by each way in."""
-    daemon = start_daemon(*way, "--tap=tap0")
-    if daemon.mmap != "passthrough":
-        pytest.skip("programs of this process map by FUSE passthrough")
-    return daemon
+    return start_daemon(*way, "--tap=tap0")
 
 
 def buffers(wanted: int) -> int:
@@ -45,6 +42,7 @@ def crosses(port: Port) -> None:
         assert port.receive() == frame(2)
 
 
+@pytest.mark.door
 def test_a_request_takes_effect_once_the_last_program_has_closed(served: Daemon) -> None:
     """ABI.md section 14: buf_num and its like take effect when the region is not in use, `curr` is what there is."""
     with Port("tap0") as first:
@@ -68,6 +66,7 @@ def test_a_request_takes_effect_once_the_last_program_has_closed(served: Daemon)
         assert all_of_them.granted.extra_bufs == 5000 - 2
 
 
+@pytest.mark.door
 def test_a_request_takes_effect_at_once_if_nobody_uses_the_region(served: Daemon) -> None:
     """ABI.md section 14."""
     del served
@@ -79,6 +78,7 @@ def test_a_request_takes_effect_at_once_if_nobody_uses_the_region(served: Daemon
         crosses(port)
 
 
+@pytest.mark.door
 def test_what_there_is_is_not_said_before_the_first_use(served: Daemon) -> None:
     """ABI.md section 14: if_curr_size ... are 0 until first use."""
     del served
