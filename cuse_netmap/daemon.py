@@ -76,17 +76,16 @@ class Daemon:
             self.notices = LinkNotices()
             stack.callback(self.notices.close)
             self.events = Events()
-            self.registry = Registry(self.region)
+            self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
+            self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
+            self.registry = Registry(self.region, self.parameters)
             for port in self.config.ports.values():
                 self._open_port(port)
             inbox = Inbox()
             doors = device.open_doors(stack, self.path, self.config.device, self.region, inbox, private=self.private)
             stack.callback(inbox.shut)
             self.doors = doors
-            self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
-            self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
-            wanted = MemoryRequest(self.region, self.parameters)
-            wanted.doors = doors.opened
+            wanted = MemoryRequest(self.region, self.parameters, doors.opened)
             self.control = Control(inbox, self.registry, wanted, doors.helper, on_end=waker.end)
             self.control.start()
             device.prove(self.path, doors.mmap)

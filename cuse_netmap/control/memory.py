@@ -16,9 +16,9 @@ log = logging.getLogger(__name__)
 class MemoryRequest:
     """The geometry that is asked for, and the one there is."""
 
-    def __init__(self, region: Region, parameters: Parameters) -> None:
+    def __init__(self, region: Region, parameters: Parameters, doors: Sequence[Door]) -> None:
         self.region = region
-        self.doors: Sequence[Door] = ()  # all that serve the region, once they are open
+        self.doors = doors  # all that serve the region
         self.used = False  # somebody has used the region: until then netmap does not say what there is
         self._asked = {name: parameters.value(name) for name in MEMORY}
         self._pending = False

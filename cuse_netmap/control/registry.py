@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cuse_netmap._core import OpenFile, Port, Region, null_port
 from cuse_netmap.control import names
 from cuse_netmap.control.names import Kind
+from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, PortInfo, Register
 from cuse_netmap.errors import Refused
 
@@ -75,8 +76,9 @@ def crossed(port: Port) -> str:
 class Registry:
     """The ports of one region."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, parameters: Parameters) -> None:
         self.region = region
+        self.parameters = parameters
         self.wires: dict[str, Wire] = {}
         self.holders: dict[int, Holder] = {}
 
