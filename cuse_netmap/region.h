@@ -41,6 +41,14 @@ struct nm_port;
 int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,
                      struct nm_refusal *why);
 void nm_region_destroy(struct nm_region *region);
+/* Whether nm_region_create would lay these pools out: 0 or its -EINVAL. */
+int nm_region_check_request(const struct nm_pool_request request[NM_POOLS], struct nm_refusal *why);
+
+/* Whether no object of any pool is taken. */
+bool nm_region_unused(const struct nm_region *region);
+/* Gives an unused region the memory and the pools of `fresh`, which is used up. Whoever remembers
+ * something of the old ones (nm_ports_follow, a door's backing file) must ask again. */
+void nm_region_replace(struct nm_region *region, struct nm_region *fresh);
 
 int nm_region_memfd(const struct nm_region *region);
 uint64_t nm_region_size(const struct nm_region *region); /* bytes: a program's nr_memsize */

@@ -2,6 +2,7 @@
 """Pipes: NAME{ID and NAME}ID, made when either end is first opened (ABI.md section 12.3)."""
 
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cuse_netmap._core import Port, Region, pipe_ports
@@ -55,6 +56,12 @@ class Pipes:
         pipe = Pipe(pipe_ports(region, names, wanted.turned() if name.slave else wanted))
         self.pipes[name.parent, name.pipe] = pipe
         return pipe.ends[name.end]
+
+    def ports(self) -> Iterator[tuple[str, Port]]:
+        """Both ends of each, by name."""
+        for (parent, identifier), pipe in self.pipes.items():
+            for bracket, end in zip("{}", pipe.ends, strict=True):
+                yield f"{parent}{bracket}{identifier}", end
 
     def settle(self, name: PortName) -> None:
         """A pipe of which nobody has an end goes."""

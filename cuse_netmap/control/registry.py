@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
 from cuse_netmap.control import names
 from cuse_netmap.control.names import Kind, PortName
+from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.pipes import Pipes
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Flag, PortInfo, Register
 from cuse_netmap.control.sizes import Asked
@@ -16,8 +17,6 @@ from cuse_netmap.control.vale import Vale
 from cuse_netmap.errors import Refused
 
 log = logging.getLogger(__name__)
-
-MAX_BRIDGES = 8
 
 
 @dataclass
@@ -28,6 +27,7 @@ class Wire:
     port: Port
     mtu: Callable[[], int]  # of the interface now, in bytes; 0 if there is none
     description: str
+    backend: str = ""
 
 
 @dataclass
@@ -40,10 +40,29 @@ class Holder:
     pid: int
     command: str
     in_vain: bool = False  # its program needs the helper to map the memory, and has not used it
+    uid: int = 0
 
     @property
     def name(self) -> str:
         return self.parsed.name
+
+
+@dataclass(frozen=True)
+class PortView:
+    """A port to look at: `backend` is what moves its frames, "" if there is no such thing."""
+
+    port: Port
+    backend: str
+    description: str
+
+
+@dataclass(frozen=True)
+class SwitchView:
+    """A VALE switch to look at: its ports by index, and the index each address was learned on."""
+
+    name: str
+    ports: dict[int, str]
+    learned: list[tuple[str, int]]
 
 
 def crossed(port: Port) -> str:
@@ -63,12 +82,13 @@ def crossed(port: Port) -> str:
 class Registry:
     """The ports of one region, whatever made them."""
 
-    def __init__(self, region: Region, max_bridges: Callable[[], int] = lambda: MAX_BRIDGES) -> None:
+    def __init__(self, region: Region, parameters: Parameters) -> None:
         self.region = region
+        self.parameters = parameters
         self.wires: dict[str, Wire] = {}
         self.removed: list[Port] = []  # wires that are no more, but somebody has them open
         self.pipes = Pipes()
-        self.vale = Vale(lambda name: self._wire(name).port, max_bridges)
+        self.vale = Vale(lambda name: self._wire(name).port, lambda: int(parameters.value("max_bridges")))
         self.holders: dict[int, Holder] = {}
 
     # ---- wires
@@ -207,6 +227,32 @@ class Registry:
         return any(holder.open.perhaps_closing for holder in holders)
 
     # ---- information
+
+    def ports(self) -> dict[str, PortView]:
+        """All ports by name; one that ends with a file, such as a null port, has that file's number in its name."""
+        found = {name: PortView(wire.port, wire.backend, wire.description) for name, wire in self.wires.items()}
+        found |= {name: PortView(port, "", "") for name, port in (*self.pipes.ports(), *self.vale.ports())}
+        known = {view.port for view in found.values()}
+        for number, holder in self.holders.items():
+            if holder.port not in known:
+                found[f"{holder.name}#{number}"] = PortView(holder.port, "", "")
+        return found
+
+    def port_of(self, holder: Holder) -> str:
+        """The name of a holder's port among `ports`."""
+        return next((name for name, view in self.ports().items() if view.port is holder.port), holder.name)
+
+    def switches(self) -> dict[str, SwitchView]:
+        """All VALE switches by name."""
+        return {
+            bridge.name: SwitchView(
+                bridge.name,
+                {place: name for name, place in bridge.places()},
+                list(bridge.switch.learned().items()),
+            )
+            for bridge in self.vale.bridges
+            if bridge
+        }
 
     def port_info(self, name: str, asked: PortInfo) -> PortInfo:
         """PORT_INFO_GET: an empty name asks for the memory only."""

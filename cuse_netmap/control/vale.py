@@ -74,6 +74,15 @@ class Vale:
         bridge = self.bridge(name.switch)
         return bridge.members.get(name.port) if bridge else None
 
+    def ports(self) -> Iterator[tuple[str, Port]]:
+        """VALE ports by name: programs' own by the one on the switch, persistent ones by theirs."""
+        for bridge in filter(None, self.bridges):
+            for name, member in bridge.members.items():
+                if member.ephemeral:
+                    yield f"{bridge.name}:{name}", member.port
+        for name, persistent in self.persistent.items():
+            yield name, persistent.port
+
     # ---- ports for programs
 
     def find(self, name: PortName) -> Port:

@@ -145,6 +145,27 @@ def test_stop_leaves_nothing() -> None:
     assert not list(Path("/run/cuse-netmap").iterdir())
 
 
+def test_state_files_are_there_under_systemd_for_root_and_the_group() -> None:
+    folder = Path("/run/cuse-netmap/netmap")
+    assert (folder / "device/pid").read_text().strip() == main_pid()
+    assert folder.stat().st_gid == grp.getgrnam("netmap").gr_gid
+    (folder / "parameters/fwd").write_text("1\n")
+    assert (folder / "parameters/fwd").read_text() == "1\n"
+    shown = run("cuse-netmap", "status").stdout
+    assert "/dev/netmap: " in shown
+    assert "tap0" in shown
+
+
+def test_state_files_of_a_killed_service_are_replaced() -> None:
+    before = main_pid()
+    run("systemctl", "kill", "-s", "KILL", UNIT)
+    wait_for(lambda: main_pid() not in (before, "0", ""), "not back")
+    wait_for(lambda: state() == "active", "not active again")
+    assert Path("/run/cuse-netmap/netmap/device/pid").read_text().strip() == main_pid()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert mounts.count(" /run/cuse-netmap/netmap ") == 1
+
+
 def test_a_second_device_is_an_instance_of_the_template() -> None:
     Path("/etc/cuse-netmap/second.toml").write_text('[ports.tap7]\nbackend = "tap"\n')
     systemctl("start", "cuse-netmap@second.service")
