@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "barrier.h"
+#include "offsets.h"
 #include "ring_core.h"
 
 static const char *const dir_name[NM_DIRS] = {"RX", "TX"};
@@ -50,6 +51,7 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
             kring->index = (uint16_t)i;
             kring->host = i >= config->rings[dir];
             kring->num_slots = config->slots[dir];
+            pthread_mutex_init(&kring->fill_lock, NULL);
         }
     }
     port->next_port = *nm_region_ports(region);
@@ -166,6 +168,11 @@ static uint32_t if_entries(const struct nm_port *port, enum nm_dir dir) {
     return port->num_rings[dir] + (port->num_host[dir] ? port->num_host[dir] : 1);
 }
 
+/* Rings that are there: bound, or of a pipe that is bound at its other end. */
+static bool exists(const struct nm_kring *kring) {
+    return kring->users || (kring->partner && kring->partner->users);
+}
+
 /* Everything the file is going to take must be there before it takes any. */
 static int check_memory(const struct nm_port *port, const struct nm_file *file,
                         struct nm_refusal *why) {
@@ -174,12 +181,13 @@ static int check_memory(const struct nm_port *port, const struct nm_file *file,
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         uint64_t needed = NETMAP_RING_BYTES((uint64_t)port->num_slots[dir]);
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
-            if (port->krings[dir][i].users) continue;
+            const struct nm_kring *kring = &port->krings[dir][i];
+            if (exists(kring)) continue;
             if (needed > ring_size)
                 return nm_refuse(why, ENOMEM,
                                  "a ring of %u slots takes %llu bytes, ring_size is %u",
                                  port->num_slots[dir], (unsigned long long)needed, ring_size);
-            rings++;
+            rings += kring->partner ? 2 : 1; /* both ends, over the same buffers */
             slots += port->num_slots[dir];
         }
     }
@@ -191,6 +199,7 @@ static int check_memory(const struct nm_port *port, const struct nm_file *file,
     return error;
 }
 
+/* The ring's memory, in netmap's initial state but for the slots. */
 static void create_ring(struct nm_kring *kring) {
     struct nm_region *region = kring->port->region;
     uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_RING);
@@ -198,12 +207,9 @@ static void create_ring(struct nm_kring *kring) {
     memset(ring, 0, nm_region_pool(region, NM_POOL_RING).objsize);
     kring->ring = ring;
     kring->ring_object = object;
-    kring->hwcur = kring->rhead = 0;
+    kring->hwcur = kring->rhead = kring->filled = 0;
     kring->hwtail = kring->dir == NM_TX ? kring->num_slots - 1 : 0;
-    for (uint32_t i = 0; i < kring->num_slots; i++) {
-        ring->slot[i].buf_idx = (uint32_t)nm_region_alloc(region, NM_POOL_BUF);
-        ring->slot[i].len = (uint16_t)kring->port->buffers.size;
-    }
+    kring->offset_mask = kring->offset_max = 0;
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
                               nm_region_offset(region, NM_POOL_RING, object));
     ring->num_slots = kring->num_slots;
@@ -211,6 +217,25 @@ static void create_ring(struct nm_kring *kring) {
     ring->ringid = kring->index;
     ring->dir = kring->dir;
     ring->tail = kring->hwtail;
+}
+
+static void fill_slots(struct nm_kring *kring) {
+    for (uint32_t i = 0; i < kring->num_slots; i++) {
+        struct netmap_slot *slot = &kring->ring->slot[i];
+        slot->buf_idx = (uint32_t)nm_region_alloc(kring->port->region, NM_POOL_BUF);
+        slot->len = (uint16_t)kring->port->buffers.size;
+    }
+}
+
+/* The two rings of a pipe's direction come and go together, and share their buffers: a slot that
+ * the receiver has is as good as gone at the sender. */
+static void create_rings(struct nm_kring *kring) {
+    create_ring(kring);
+    fill_slots(kring);
+    if (!kring->partner) return;
+    create_ring(kring->partner);
+    memcpy(kring->partner->ring->slot, kring->ring->slot,
+           kring->num_slots * sizeof(struct netmap_slot));
 }
 
 /* ---- giving back ------------------------------------------------------------------------------
@@ -234,14 +259,29 @@ static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
     return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
 }
 
+/* The slot that has the say about position `k`: of a pipe, the receiver's while it has the packet.
+ */
+static const struct netmap_slot *owning_slot(const struct nm_kring *kring, uint32_t k) {
+    const struct nm_kring *rx = kring->partner;
+    if (!rx) return &kring->ring->slot[k];
+    uint32_t returned = load_acquire(&rx->hwcur), taken = READ_ONCE(kring->hwcur);
+    bool away = nm_kring_distance(kring, returned, k) < nm_kring_distance(kring, returned, taken);
+    return &(away ? rx : kring)->ring->slot[k];
+}
+
+/* Whose slots account for buffers: of the two rings of a pipe's direction, the sender's. */
+static bool accounts(const struct nm_kring *kring) {
+    return exists(kring) && !(kring->partner && kring->dir == NM_RX);
+}
+
 static void count_port(struct census *census, const struct nm_port *port) {
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         for (uint32_t i = 0; i < nm_port_total_rings(port, dir); i++) {
             const struct nm_kring *kring = &port->krings[dir][i];
-            if (!kring->users) continue;
+            if (!accounts(kring)) continue;
             census->owed += kring->num_slots;
             for (uint32_t s = 0; s < kring->num_slots; s++)
-                see(census, &port->buffers, READ_ONCE(kring->ring->slot[s].buf_idx));
+                see(census, &port->buffers, READ_ONCE(owning_slot(kring, s)->buf_idx));
         }
     }
     for (const struct nm_file *file = port->first_file; file; file = file->next_file) {
@@ -283,18 +323,23 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
 }
 
 static void give_back_ring(struct nm_kring *kring, const struct census *census) {
+    struct nm_kring *partner = kring->partner;
+    struct nm_kring *sender = partner && kring->dir == NM_RX ? partner : kring;
     struct nm_region *region = kring->port->region;
     for (uint32_t s = 0; s < kring->num_slots; s++)
-        give_back(census, region, READ_ONCE(kring->ring->slot[s].buf_idx));
+        give_back(census, region, READ_ONCE(owning_slot(sender, s)->buf_idx));
     nm_region_free(region, NM_POOL_RING, kring->ring_object);
     kring->ring = NULL;
+    if (!partner) return;
+    nm_region_free(region, NM_POOL_RING, partner->ring_object);
+    partner->ring = NULL;
 }
 
 static void give_back_rings(struct nm_port *port, const struct nm_file *file,
                             const struct census *census) {
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++)
-            if (!port->krings[dir][i].users) give_back_ring(&port->krings[dir][i], census);
+            if (!exists(&port->krings[dir][i])) give_back_ring(&port->krings[dir][i], census);
 }
 
 static void give_back_extra(struct nm_port *port, const struct nm_file *file,
@@ -346,25 +391,28 @@ static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wan
     file->extra_bufs = granted;
 }
 
-static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusal *why) {
+static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
+                        struct nm_refusal *why) {
+    if (!exists(kring))
+        create_rings(kring->dir == NM_RX && kring->partner ? kring->partner : kring);
+    nm_offsets_apply(kring, file->offsets);
     if (!kring->users) {
-        create_ring(kring);
         int error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
         if (error) {
             struct census census = take_census(kring->port->region);
-            give_back_ring(kring, &census);
+            if (!exists(kring)) give_back_ring(kring, &census);
             return error;
         }
     }
     kring->users++;
-    kring->exclusive += exclusive;
+    kring->exclusive += file->exclusive;
     return 0;
 }
 
 static int acquire_rings(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
-            int error = acquire_ring(&port->krings[dir][i], file->exclusive, why);
+            int error = acquire_ring(&port->krings[dir][i], file, why);
             if (!error) continue;
             /* What this file holds so far is all that is to be undone. */
             file->last[dir] = i;
@@ -401,10 +449,15 @@ static uint32_t host_rings(const struct nm_port *port, uint32_t wanted) {
     return wanted < NM_HOST_RINGS_MAX ? wanted : NM_HOST_RINGS_MAX;
 }
 
-int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
-                     struct nm_refusal *why) {
+void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets) {
+    file->offsets = offsets;
+}
+
+static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
+                      struct nm_refusal *why) {
     if (file->port) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
     if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
+    if (port->attached) return nm_refuse(why, EBUSY, "%s is attached to a VALE switch", port->name);
     if (!port->files) {
         port->num_host[NM_TX] = host_rings(port, request->nr_host_tx_rings);
         port->num_host[NM_RX] = host_rings(port, request->nr_host_rx_rings);
@@ -417,6 +470,7 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     if (!error && !port->files) error = check_mtu(port, file, why);
     if (!error) error = check_exclusive(port, file, why);
     if (!error) error = check_memory(port, file, why);
+    if (!error) error = nm_offsets_check(file, port, why);
     if (error) {
         settle_host_rings(port);
         return error;
@@ -445,7 +499,15 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     file->next_file = port->first_file;
     port->first_file = file;
     pthread_mutex_unlock(&port->lock);
+    nm_offsets_answer(file);
     return 0;
+}
+
+int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
+                     struct nm_refusal *why) {
+    int error = bind_rings(file, port, request, why);
+    file->offsets = NULL;
+    return error;
 }
 
 void nm_file_activate(struct nm_file *file) {

@@ -22,6 +22,29 @@ int nm_client_read(uint32_t pid, uint64_t address, void *buffer, size_t size) {
     return transfer(process_vm_readv, pid, address, buffer, size);
 }
 
+#define PARTS 64 /* moved by one system call */
+
+void nm_client_read_parts(uint32_t pid, struct nm_client_part *parts, uint32_t count) {
+    for (uint32_t done = 0; done < count;) {
+        struct iovec ours[PARTS], theirs[PARTS];
+        uint32_t n = count - done < PARTS ? count - done : PARTS;
+        for (uint32_t i = 0; i < n; i++) {
+            const struct nm_client_part *part = &parts[done + i];
+            ours[i] = (struct iovec){part->buffer, part->size};
+            theirs[i] = (struct iovec){(void *)(uintptr_t)part->address, part->size};
+        }
+        ssize_t moved = pid ? process_vm_readv((pid_t)pid, ours, n, theirs, n, 0) : -1;
+        size_t left = moved < 0 ? 0 : (size_t)moved;
+        uint32_t good = 0; /* it stops at the first that cannot be read */
+        while (good < n && parts[done + good].size <= left) {
+            left -= parts[done + good].size;
+            parts[done + good++].good = true;
+        }
+        if (good < n) parts[done + good++].good = false;
+        done += good;
+    }
+}
+
 int nm_client_write(uint32_t pid, uint64_t address, const void *buffer, size_t size) {
     return transfer(process_vm_writev, pid, address, (void *)buffer, size);
 }

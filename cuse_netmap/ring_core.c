@@ -13,11 +13,16 @@
 #define EVENTS_OF(dir) ((dir) == NM_TX ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM)
 #define WAKE_EVENT(dir) ((dir) == NM_TX ? POLLOUT : POLLIN)
 
-static bool try_lock(struct nm_kring *kring) {
+bool nm_kring_try_lock(struct nm_kring *kring) {
     return !__atomic_test_and_set(&kring->busy, __ATOMIC_ACQUIRE);
 }
 
-static void unlock(struct nm_kring *kring) { __atomic_clear(&kring->busy, __ATOMIC_RELEASE); }
+void nm_kring_lock(struct nm_kring *kring) {
+    while (!nm_kring_try_lock(kring))
+        sched_yield();
+}
+
+void nm_kring_unlock(struct nm_kring *kring) { __atomic_clear(&kring->busy, __ATOMIC_RELEASE); }
 
 /* Is `index` on the way from `from` to `to`, both ends included? All are below num_slots. */
 static bool between(const struct nm_kring *kring, uint32_t from, uint32_t index, uint32_t to) {
@@ -57,15 +62,20 @@ static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
     }
 }
 
+/* Syncs with indices that are on the ring. */
+static int sync_at(struct nm_kring *kring, uint32_t head, uint32_t caller) {
+    kring->caller = caller;
+    return kring->port->ops->sync(kring, head);
+}
+
 static bool no_timestamp;
 
 void nm_set_no_timestamp(bool on) { WRITE_ONCE(no_timestamp, on); }
 
 /* One sync of one ring, its busy flag held. `ready` tells whether the client has room or packets
  * before it (cur != tail); 0, or -errno: -EINVAL for indices out of bounds. */
-static int sync_ring(struct nm_kring *kring, bool *ready) {
+static int sync_ring(struct nm_kring *kring, uint32_t caller, bool *ready) {
     struct netmap_ring *ring = kring->ring;
-    struct nm_port *port = kring->port;
     uint32_t head = load_acquire(&ring->head);
     uint32_t cur = READ_ONCE(ring->cur);
     kring->stats.syncs++;
@@ -80,7 +90,7 @@ static int sync_ring(struct nm_kring *kring, bool *ready) {
         if (kring->dir == NM_TX) return error;
         head = kring->hwcur; /* nothing is given back, but what has arrived is shown */
     }
-    int failed = port->ops->sync(kring, head);
+    int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
     if (kring->dir == NM_RX &&
         (!READ_ONCE(no_timestamp) || READ_ONCE(ring->flags) & NR_TIMESTAMP)) {
@@ -98,74 +108,104 @@ static struct nm_port *bound_port(struct nm_file *file) {
     return load_acquire(&file->active) ? file->port : NULL;
 }
 
-int nm_file_sync(struct nm_file *file, enum nm_dir dir) {
+/* First asked for, then looked at: whoever publishes in between sees the wish. */
+static void ask_for_wake(struct nm_file *file, bool tx, bool rx) {
+    const bool wanted[NM_DIRS] = {[NM_TX] = tx, [NM_RX] = rx};
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        if (!wanted[dir]) continue;
+        __atomic_or_fetch(&file->armed, WAKE_EVENT(dir), __ATOMIC_SEQ_CST);
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++)
+            WRITE_ONCE(file->port->krings[dir][i].wanted, true);
+    }
+    full_barrier();
+}
+
+static void arm(struct nm_kring *kring, bool ready) {
+    if (kring->port->ops->arm) kring->port->ops->arm(kring, ready);
+}
+
+void nm_file_arm(struct nm_file *file) {
+    ask_for_wake(file, true, true);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            struct nm_kring *kring = &file->port->krings[dir][i];
+            nm_kring_lock(kring);
+            arm(kring, false);
+            nm_kring_unlock(kring);
+        }
+    }
+}
+
+int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
     struct nm_port *port = bound_port(file);
     if (!port) return -ENXIO;
     if (READ_ONCE(port->gone)) return -EIO;
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
         struct nm_kring *kring = &port->krings[dir][i];
         bool ready;
-        if (!try_lock(kring)) continue; /* another thread is at it: as good as ours */
-        sync_ring(kring, &ready);
+        if (!nm_kring_try_lock(kring)) continue; /* another thread is at it: as good as ours */
+        int error = sync_ring(kring, caller, &ready);
         /* An edge-triggered sleeper does not poll again before it sleeps. */
-        if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) port->ops->arm(kring, false);
-        unlock(kring);
+        if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) arm(kring, false);
+        nm_kring_unlock(kring);
+        if (error == NM_NEEDS_CALLER) return error;
     }
     return 0;
 }
 
-/* A poll that skipped a busy ring could sleep through what the other thread is about to publish. */
-static void wait_lock(struct nm_kring *kring) {
-    while (!try_lock(kring))
-        sched_yield();
-}
-
-/* Syncs one ring for poll; returns the events it makes true. */
-static uint32_t poll_ring(struct nm_kring *kring, bool arm) {
+/* Syncs one ring for poll; returns the events it makes true, or NM_NEEDS_CALLER. */
+static int poll_ring(struct nm_kring *kring, bool want_wake, uint32_t caller) {
     bool ready = false;
-    uint32_t revents = 0;
-    wait_lock(kring);
-    int error = sync_ring(kring, &ready);
+    int revents = 0;
+    /* A poll that skipped a busy ring could sleep through what the other thread publishes. */
+    nm_kring_lock(kring);
+    int error = sync_ring(kring, caller, &ready);
     if (error) revents |= POLLERR;
     if (ready) revents |= EVENTS_OF(kring->dir);
-    if (arm) kring->port->ops->arm(kring, ready);
-    unlock(kring);
-    return revents;
+    if (want_wake) arm(kring, ready);
+    nm_kring_unlock(kring);
+    return error == NM_NEEDS_CALLER ? error : revents;
 }
 
-uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm) {
+int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller) {
     struct nm_port *port = bound_port(file);
     if (!port || READ_ONCE(port->gone)) return POLLERR;
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
-    if (arm) {
-        /* First asked for, then looked at: whoever publishes in between sees the wish. */
-        __atomic_or_fetch(&file->armed,
-                          (want_tx ? WAKE_EVENT(NM_TX) : 0) | (want_rx ? WAKE_EVENT(NM_RX) : 0),
-                          __ATOMIC_SEQ_CST);
-        full_barrier();
-    }
-    uint32_t revents = 0;
+    if (arm) ask_for_wake(file, want_tx, want_rx);
+    int revents = 0, some = 0;
     if (want_tx || !file->no_tx_poll) {
-        for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX]; i++) {
+        for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX] && some >= 0; i++) {
             struct nm_kring *kring = &port->krings[NM_TX][i];
             bool unsatisfied = want_tx && !(revents & EVENTS_OF(NM_TX));
             bool pending = READ_ONCE(kring->ring->head) != READ_ONCE(kring->hwcur);
-            if (unsatisfied || pending) revents |= poll_ring(kring, arm && unsatisfied);
+            if (unsatisfied || pending)
+                revents |= some = poll_ring(kring, arm && unsatisfied, caller);
         }
     }
     if (want_rx) {
-        for (uint32_t i = file->first[NM_RX]; i < file->last[NM_RX]; i++)
-            revents |= poll_ring(&port->krings[NM_RX][i], arm);
+        for (uint32_t i = file->first[NM_RX]; i < file->last[NM_RX] && some >= 0; i++)
+            revents |= some = poll_ring(&port->krings[NM_RX][i], arm, caller);
     }
+    if (some < 0) return some;
     if (READ_ONCE(port->gone)) revents |= POLLERR;
-    return revents & (events | POLLERR);
+    return revents & (int)(events | POLLERR);
+}
+
+int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller) {
+    kring->stats.syncs++;
+    uint32_t from = kring->dir == NM_TX ? kring->rhead : kring->hwcur;
+    if (!indices_valid(kring, from, head, cur)) return -EINVAL;
+    kring->rhead = head;
+    return sync_at(kring, head, caller);
 }
 
 void nm_kring_wake(struct nm_kring *kring) {
     struct nm_port *port = kring->port;
     uint32_t event = WAKE_EVENT(kring->dir);
     full_barrier();
+    if (!READ_ONCE(kring->wanted)) return;
     pthread_mutex_lock(&port->lock);
+    WRITE_ONCE(kring->wanted, false);
     for (struct nm_file *file = port->first_file; file; file = file->next_file) {
         if (kring->index < file->first[kring->dir] || kring->index >= file->last[kring->dir])
             continue;

@@ -10,6 +10,7 @@
 #ifndef CUSE_NETMAP_RING_CORE_H
 #define CUSE_NETMAP_RING_CORE_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,12 +22,15 @@
 enum nm_dir { NM_RX = 0, NM_TX = 1, NM_DIRS };
 
 enum nm_drop {
-    NM_DROP_DOWN,  /* the interface is down */
-    NM_DROP_SHORT, /* no Ethernet header */
-    NM_DROP_LONG,  /* longer than a frame may be, or than the slots given for it */
-    NM_DROP_STALE, /* queued before anyone had bound the ring */
-    NM_DROP_SINK,  /* a ring with nothing behind it */
-    NM_DROP_ERROR, /* the kernel refused it */
+    NM_DROP_DOWN,    /* the interface is down */
+    NM_DROP_SHORT,   /* no Ethernet header */
+    NM_DROP_LONG,    /* longer than a frame may be, or than the slots given for it */
+    NM_DROP_STALE,   /* queued before anyone had bound the ring */
+    NM_DROP_SINK,    /* a ring with nothing behind it */
+    NM_DROP_ERROR,   /* the kernel refused it */
+    NM_DROP_FULL,    /* the receiver had no room; counted at the receiver */
+    NM_DROP_NOWHERE, /* a switch has nobody to give it to: its own port, or one that is not open */
+    NM_DROP_BAD,     /* a chain of slots without end, a pointer into nowhere, headers that lie */
     NM_DROPS
 };
 
@@ -41,6 +45,11 @@ struct nm_ring_stats {
 
 struct nm_port;
 struct nm_file;
+
+/* What a sync answers when slots point into the memory of the program and the caller did not say
+ * whose that is: to be called again with the caller, where waiting for that memory harms nobody. */
+#define NM_NEEDS_CALLER (-EAGAIN)
+#define NM_NOBODY UINT32_MAX /* a caller whose pointers lead nowhere: the daemon itself */
 
 /* A ring as the engine knows it. Only `ring` is shared with clients; no index, size or offset that
  * the engine relies on is ever read back from there. */
@@ -57,23 +66,44 @@ struct nm_kring {
     uint16_t index; /* within its direction; host rings follow the hardware rings */
     uint32_t users, exclusive;
     uint32_t ring_object;
+    uint32_t caller; /* during a sync: the thread whose memory slots may point to, or 0 */
+    bool wanted;     /* somebody sleeps until nm_kring_wake */
+
+    /* An RX ring that others fill, from another thread than the one that syncs it: packets are
+     * written from `filled` on, which then is stored with release order, up to the slot before
+     * hwcur, loaded with acquire order. Several fillers take turns by the lock. */
+    uint32_t filled;
+    pthread_mutex_t fill_lock;
+
+    /* Of a pipe: the ring of the other direction at the other end, whose slot k is this one's slot
+     * k. It exists as long as either of the two is bound. */
+    struct nm_kring *partner;
+    void *private; /* the port's own, from start to stop */
+
+    /* The option OFFSETS: a packet begins at (slot->ptr & offset_mask) bytes into its buffer, at
+     * most offset_max. 0: at the start. */
+    uint64_t offset_mask;
+    uint32_t offset_max;
+
     struct nm_ring_stats stats;
 };
 
 /* What a kind of port does. sync is called with the ring's busy flag held and `head` checked. */
 struct nm_port_ops {
     const char *kind;
+    bool leaf;    /* a sync of it never leads to another port */
+    bool offsets; /* packets may begin inside their buffers: the option OFFSETS */
     /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
     int (*start)(struct nm_kring *kring, struct nm_refusal *why);
     void (*stop)(struct nm_kring *kring);
     /* TX: take packets from [hwcur, head), move hwcur over what was taken and hwtail over what came
      * back. RX: slots [hwcur, head) are given back, then fill from hwtail on. Publishes nothing:
-     * the engine does. -errno goes to POLLERR, never to an ioctl's result. */
+     * the engine does. -errno goes to POLLERR, never to an ioctl's result, but NM_NEEDS_CALLER. */
     int (*sync)(struct nm_kring *kring, uint32_t head);
     /* Somebody sleeps: call nm_kring_wake once another sync may get further. With `ready` it is
      * for the next edge: there is something for the client already, which it may take and then
      * sleep without another call. The ring's busy flag is held. */
-    void (*arm)(struct nm_kring *kring, bool ready);
+    void (*arm)(struct nm_kring *kring, bool ready); /* NULL: whoever fills the rings wakes */
     void (*destroy)(struct nm_port *port);
 };
 
@@ -91,6 +121,7 @@ struct nm_port {
     struct nm_kring *krings[NM_DIRS];
     uint32_t mtu;  /* of the interface behind it; 0 if there is none */
     bool has_host; /* this kind of port has host rings */
+    bool attached; /* a switch holds it: nobody else may */
     bool gone;     /* what was behind it has disappeared: sync EIO, poll POLLERR */
     uint32_t files;
     pthread_mutex_t lock; /* guards first_file and its chain */
@@ -106,12 +137,21 @@ struct nm_port_config {
     bool has_host;
 };
 
+/* What the option OFFSETS asks for, in bytes and bits (0: all 64), and what became of it. */
+struct nm_offsets {
+    uint64_t max_offset; /* then: what is in effect, the same or more */
+    uint64_t initial_offset;
+    uint32_t bits;
+    int status; /* the errno with which it was refused; 0: it was not */
+};
+
 /* One open file of /dev/netmap. The door makes it at open and destroys it after release. */
 struct nm_file {
     struct nm_port *port; /* that holds it, from register to unregister */
     bool active;          /* set last, with release order: its rings may be synced */
     uint32_t first[NM_DIRS], last[NM_DIRS]; /* rings bound: [first, last) */
     bool no_tx_poll, exclusive;
+    struct nm_offsets *offsets; /* of the register to come or under way; NULL: none */
     uint32_t extra_bufs;
     uint32_t if_object;
     struct netmap_if *nifp;
@@ -133,11 +173,15 @@ void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
  */
 void nm_port_gone(struct nm_port *port);
 
+/* The next nm_file_register, which must follow while *offsets is there, is with the option OFFSETS.
+ */
+void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets);
 /* Binds the rings that `request` asks for (mode, ringid, flags, extra buffers, host rings) and
  * completes it with what was given. The name, the version and the memory id are the caller's.
- * EBUSY  the file is bound already, or a ring is held exclusively
+ * EBUSY  the file is bound already, a ring is held exclusively, or a switch holds the port
  * EINVAL no such mode or ring, or the MTU does not fit the buffers
  * EIO    the port is gone
+ * what nm_offsets_check says
  * ENOMEM a pool is empty or its objects are too small */
 int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
                      struct nm_refusal *why);
@@ -147,11 +191,24 @@ void nm_file_activate(struct nm_file *file);
 /* Undoes it, giving back every ring nobody else uses and the extra buffers. */
 void nm_file_unregister(struct nm_file *file);
 
-/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone. */
-int nm_file_sync(struct nm_file *file, enum nm_dir dir);
-/* poll: the events that are true of POLLIN, POLLOUT and POLLERR. With `arm` the file's wake
- * function will be called once if more may be true later. */
-uint32_t nm_file_poll(struct nm_file *file, uint32_t events, bool arm);
+/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone; NM_NEEDS_CALLER. The
+ * caller is the thread that asks, while it waits for the answer, or 0. */
+int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller);
+/* poll: the events that are true of POLLIN, POLLOUT and POLLERR, or NM_NEEDS_CALLER. With `arm` the
+ * file's wake function will be called once if more may be true later. */
+int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller);
+
+/* A ring without a client's indices, for whoever drives it from within the daemon. One at a time:
+ * lock waits for a sync that is under way; advance needs the lock and is a sync with these indices,
+ * which must be on the ring. It publishes nothing. -EINVAL for head or cur out of bounds, else what
+ * the port answers. */
+void nm_kring_lock(struct nm_kring *kring);
+void nm_kring_unlock(struct nm_kring *kring);
+int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller);
+bool nm_kring_try_lock(struct nm_kring *kring);
+/* Asks for one call of the file's wake function once any of its rings may make progress; to be
+ * followed by a look at them. */
+void nm_file_arm(struct nm_file *file);
 
 /* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
  * latest RX sync. Any thread. */
@@ -171,6 +228,19 @@ static inline uint32_t nm_kring_prev(const struct nm_kring *kring, uint32_t slot
 /* Slots from `from` up to, not including, `to`. */
 static inline uint32_t nm_kring_distance(const struct nm_kring *kring, uint32_t from, uint32_t to) {
     return to >= from ? to - from : to + kring->num_slots - from;
+}
+
+/* Where in its buffer the packet of a slot begins, in bytes. */
+static inline uint32_t nm_slot_offset(const struct nm_kring *kring,
+                                      const struct netmap_slot *slot) {
+    if (!kring->offset_max) return 0;
+    uint64_t offset = __atomic_load_n(&slot->ptr, __ATOMIC_RELAXED) & kring->offset_mask;
+    return offset < kring->offset_max ? (uint32_t)offset : kring->offset_max;
+}
+
+/* Slots that may be filled: one always stays empty, so that full and empty differ. */
+static inline uint32_t nm_kring_room(const struct nm_kring *kring, uint32_t from, uint32_t hwcur) {
+    return kring->num_slots - 1 - nm_kring_distance(kring, hwcur, from);
 }
 
 static inline uint32_t nm_port_total_rings(const struct nm_port *port, enum nm_dir dir) {

@@ -79,9 +79,10 @@ static int start(struct nm_door *door, struct nm_refusal *why) {
 
 static void destroy(struct nm_door *door) { (void)door; }
 
-static void reply(struct nm_door *door, const struct nm_ticket *ticket, int error) {
-    static const struct fuse_ioctl_out nothing;
-    nm_door_write(door, ticket->unique, error, &nothing, error ? 0 : sizeof(nothing));
+static void reply(struct nm_door *door, const struct nm_ticket *ticket, int result) {
+    int answer[NM_ANSWER_MOST / sizeof(int)] = {result};
+    nm_door_write(door, ticket->unique, result < 0 ? result : 0, answer,
+                  result < 0 ? 0 : ticket->answer_size);
 }
 
 const struct nm_transport_ops nm_classic_transport = {

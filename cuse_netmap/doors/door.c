@@ -112,22 +112,26 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
     struct nm_open *open = opened(ioctl_in->fh);
     WRITE_ONCE(open->closed_at, 0);
     if (ioctl_in->cmd == NIOCTXSYNC || ioctl_in->cmd == NIOCRXSYNC) {
-        int error = nm_file_sync(&open->file, ioctl_in->cmd == NIOCTXSYNC ? NM_TX : NM_RX);
+        int error = nm_file_sync(&open->file, ioctl_in->cmd == NIOCTXSYNC ? NM_TX : NM_RX, 0);
         if (!error) {
             *out = (struct fuse_ioctl_out){0};
             return sizeof(*out);
         }
-        /* Control refuses it, so that the log has its line like every other refusal. */
+        /* Control refuses it, so that the log has its line like every other refusal, or calls again
+         * where slots point into the caller's memory. */
     }
     return nm_inbox_park(door, in, open);
 }
 
-static int do_poll(const struct fuse_poll_in *in, struct fuse_poll_out *out) {
-    struct nm_open *open = opened(in->fh);
-    bool schedule = in->flags & FUSE_POLL_SCHEDULE_NOTIFY;
+static int do_poll(struct nm_door *door, const struct nm_incoming *in, struct fuse_poll_out *out) {
+    const struct fuse_poll_in *poll_in = in->argument;
+    struct nm_open *open = opened(poll_in->fh);
+    bool schedule = poll_in->flags & FUSE_POLL_SCHEDULE_NOTIFY;
     WRITE_ONCE(open->closed_at, 0);
-    if (schedule) WRITE_ONCE(open->poll_handle, in->kh);
-    *out = (struct fuse_poll_out){.revents = nm_file_poll(&open->file, in->events, schedule)};
+    if (schedule) WRITE_ONCE(open->poll_handle, poll_in->kh);
+    int revents = nm_file_poll(&open->file, poll_in->events, schedule, 0);
+    if (revents < 0) return nm_inbox_park(door, in, open);
+    *out = (struct fuse_poll_out){.revents = (uint32_t)revents};
     return sizeof(*out);
 }
 
@@ -157,7 +161,7 @@ int nm_door_dispatch(struct nm_door *door, const struct nm_incoming *in, void *o
     case FUSE_IOCTL:
         return do_ioctl(door, in, out);
     case FUSE_POLL:
-        return do_poll(in->argument, out);
+        return do_poll(door, in, out);
     case FUSE_GETATTR:
         return fill_attributes(door, out);
     case FUSE_SETATTR:

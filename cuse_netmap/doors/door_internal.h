@@ -47,7 +47,9 @@ struct nm_incoming {
 struct nm_ticket {
     uint64_t unique;
     void *queue, *entry;
+    uint32_t answer_size; /* bytes of a good answer: a word, then zeros */
 };
+#define NM_ANSWER_MOST sizeof(struct fuse_ioctl_out)
 
 struct nm_transport_ops {
     const char *name;
@@ -57,8 +59,8 @@ struct nm_transport_ops {
     /* Joins the threads; the connection is aborted already. Also after a start that failed. */
     void (*stop)(struct nm_door *door);
     void (*destroy)(struct nm_door *door);
-    /* Answers a parked request (error: 0 or -errno), from any thread. */
-    void (*reply)(struct nm_door *door, const struct nm_ticket *ticket, int error);
+    /* Answers a parked request (the answer's word, or -errno), from any thread. */
+    void (*reply)(struct nm_door *door, const struct nm_ticket *ticket, int result);
 };
 
 extern const struct nm_transport_ops nm_uring_transport, nm_classic_transport;

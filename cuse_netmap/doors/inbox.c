@@ -28,6 +28,7 @@
 struct parked {
     struct nm_request request; /* first: what control sees */
     struct nm_ticket ticket;
+    bool arms;         /* a poll that wants to be woken */
     bool taken;        /* control has it, and will reply */
     bool committed;    /* control replies at once: too late for an interrupt */
     bool answered;     /* its caller was interrupted and has its answer already */
@@ -136,17 +137,24 @@ static void turn_away(struct nm_inbox *inbox, const struct nm_request *request,
 
 int nm_inbox_park(struct nm_door *door, const struct nm_incoming *in, struct nm_open *open) {
     struct nm_inbox *inbox = door->inbox;
-    const struct fuse_ioctl_in *ioctl_in = in->argument;
     struct parked *parked = calloc(1, sizeof(*parked));
     if (!parked) return -ENOMEM;
-    parked->request = (struct nm_request){.open = open,
-                                          .argument = ioctl_in->arg,
-                                          .command = ioctl_in->cmd,
-                                          .pid = in->header->pid,
-                                          .uid = in->header->uid,
-                                          .gid = in->header->gid};
+    parked->request = (struct nm_request){
+        .open = open, .pid = in->header->pid, .uid = in->header->uid, .gid = in->header->gid};
     parked->ticket =
         (struct nm_ticket){.unique = in->header->unique, .queue = in->queue, .entry = in->entry};
+    if (in->header->opcode == FUSE_POLL) {
+        const struct fuse_poll_in *poll_in = in->argument;
+        parked->request.command = NM_REQUEST_POLL;
+        parked->request.argument = poll_in->events;
+        parked->arms = poll_in->flags & FUSE_POLL_SCHEDULE_NOTIFY;
+        parked->ticket.answer_size = sizeof(struct fuse_poll_out);
+    } else {
+        const struct fuse_ioctl_in *ioctl_in = in->argument;
+        parked->request.command = ioctl_in->cmd;
+        parked->request.argument = ioctl_in->arg;
+        parked->ticket.answer_size = sizeof(struct fuse_ioctl_out);
+    }
     int result = NM_PARKED;
     pthread_mutex_lock(&inbox->lock);
     const char *reason = full(inbox, &parked->request);
@@ -238,7 +246,7 @@ bool nm_inbox_commit(struct nm_inbox *inbox, struct nm_request *request) {
     return parked->committed;
 }
 
-void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int error) {
+void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int result) {
     struct parked *parked = (struct parked *)request;
     struct nm_door *door = request->open->door;
     pthread_mutex_lock(&inbox->lock);
@@ -252,7 +260,16 @@ void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int erro
     pthread_cond_signal(&inbox->new_request);
     if (inbox->first_release) pthread_cond_signal(&inbox->new_release);
     pthread_mutex_unlock(&inbox->lock);
-    if (wanted) door->transport->reply(door, &ticket, error);
+    if (wanted) door->transport->reply(door, &ticket, result);
+}
+
+int nm_request_sync(struct nm_inbox *inbox, const struct nm_request *request) {
+    const struct parked *parked = (const struct parked *)request;
+    struct nm_file *file = &request->open->file;
+    if (nm_inbox_abandoned(inbox, (struct nm_request *)request)) return -EINTR;
+    if (request->command == NM_REQUEST_POLL)
+        return nm_file_poll(file, (uint32_t)request->argument, parked->arms, request->pid);
+    return nm_file_sync(file, request->command == NIOCTXSYNC ? NM_TX : NM_RX, request->pid);
 }
 
 /* ---- releases ---------------------------------------------------------------------------------

@@ -8,14 +8,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define NM_REQUEST_POLL 0
+
 struct nm_inbox;
 struct nm_open;
 struct nm_file;
 
-/* An ioctl that waits for control's answer. */
+/* An ioctl that waits for control's answer; or a poll, its command NM_REQUEST_POLL, that needs the
+ * caller's memory. */
 struct nm_request {
     struct nm_open *open;
-    uint64_t argument; /* the ioctl's third argument, in the caller's address space */
+    uint64_t
+        argument; /* the ioctl's third argument, in the caller's address space; poll's events */
     uint32_t command;
     uint32_t pid; /* the calling thread's; somebody else's, perhaps, once it is answered */
     uint32_t uid, gid;
@@ -44,8 +48,12 @@ bool nm_inbox_abandoned(struct nm_inbox *inbox, struct nm_request *request);
 /* From now on the caller waits for the answer, which follows at once; false if it has gone, and
  * whatever was done for it is to be undone. */
 bool nm_inbox_commit(struct nm_inbox *inbox, struct nm_request *request);
-/* Answers a request, if its caller is still there: error is 0 or a negative errno. */
-void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int error);
+/* Answers a request, if its caller is still there: with 0, with poll's events, or a negative errno.
+ */
+void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int result);
+/* The engine's answer to a sync or poll whose slots point into the caller's memory, for which this
+ * may wait. */
+int nm_request_sync(struct nm_inbox *inbox, const struct nm_request *request);
 
 /* The memory of the request's caller, as nm_client_read and nm_client_write; -EINTR once the caller
  * has gone, whose thread id may be somebody else's by then. */

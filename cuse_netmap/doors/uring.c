@@ -25,7 +25,8 @@ struct uring_entry {
     struct nm_fuse_uring_header header;
     struct iovec parts[2]; /* the header, the payload */
     struct uring_entry *next_answered;
-    int error; /* of an answer from elsewhere */
+    int result; /* of an answer from elsewhere, as in nm_transport_ops.reply */
+    uint32_t answer_size;
 };
 
 struct uring_queue {
@@ -120,21 +121,24 @@ static void commit_answered(struct uring_queue *queue) {
         struct uring_entry *next = entry->next_answered;
         struct fuse_in_header header;
         memcpy(&header, entry->header.in_out, sizeof(header));
-        size_t size = entry->error ? 0 : sizeof(struct fuse_ioctl_out);
-        memset(entry->parts[1].iov_base, 0, sizeof(struct fuse_ioctl_out));
-        commit(queue, entry, header.unique, entry->error, size);
+        int answer[NM_ANSWER_MOST / sizeof(int)] = {entry->result};
+        memcpy(entry->parts[1].iov_base, answer, sizeof(answer));
+        bool good = entry->result >= 0;
+        commit(queue, entry, header.unique, good ? 0 : entry->result,
+               good ? entry->answer_size : 0);
         entry = next;
     }
 }
 
-static void reply(struct nm_door *door, const struct nm_ticket *ticket, int error) {
+static void reply(struct nm_door *door, const struct nm_ticket *ticket, int result) {
     if (!ticket->queue) { /* it came by read/write, before the queues were up */
-        nm_classic_transport.reply(door, ticket, error);
+        nm_classic_transport.reply(door, ticket, result);
         return;
     }
     struct uring_queue *queue = ticket->queue;
     struct uring_entry *entry = ticket->entry;
-    entry->error = error;
+    entry->result = result;
+    entry->answer_size = ticket->answer_size;
     entry->next_answered = READ_ONCE(queue->answered);
     while (!__atomic_compare_exchange_n(&queue->answered, &entry->next_answered, entry, true,
                                         __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from cuse_netmap._core import DROPS
 from cuse_netmap.client import Port
-from cuse_netmap.control.requests import Mode, Register
+from cuse_netmap.control.requests import Mode, Register, RequestType, ValeAttach, ValeDetach
 from tests.support.command import NOBODY
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame
-from tests.support.ioctls import hold, settled
+from tests.support.ioctls import hold, request, settled
 from tests.support.state import STATE, number, state
 
 
@@ -82,7 +83,7 @@ def test_indices_and_counters_of_a_ring_are_the_daemons(wires: Daemon) -> None:
 
 def test_drops_are_counted_by_reason(wires: Daemon) -> None:
     del wires
-    assert names("ports/tap0/tx/drops") == {"down", "short", "long", "stale", "sink", "error"}
+    assert names("ports/tap0/tx/drops") == set(DROPS)
     before = number("ports/tap0/tx/drops/short")
     with Port("tap0") as port:
         port.send(b"no frame")
@@ -135,6 +136,53 @@ def test_a_null_port_is_there_whatever_its_name_and_goes_with_its_client(wires: 
         with hold(name):
             assert len(names("ports") - before) == 2, "two of one name are two"
     assert settled(lambda: len(names("ports") - before), 0) == 0
+
+
+def test_both_ends_of_a_pipe_are_ports_as_long_as_one_is_used(wires: Daemon) -> None:
+    """ABI.md section 12.3."""
+    del wires
+    with Port("state{1") as master, Port("state}1") as slave:
+        assert {"state{1", "state}1"} <= names("ports")
+        assert state("ports/state{1/kind") == "pipe"
+        assert [number(f"ports/state{end}1/users") for end in "{}"] == [1, 1]
+        master.send(frame(1))
+        assert slave.receive() == frame(1)
+        assert number("ports/state{1/tx/packets") == 1
+        assert state(f"{clients()[os.getpid()]}/port") in ("state{1", "state}1")
+    assert settled(lambda: len({"state{1", "state}1"} & names("ports")), 0) == 0
+
+
+def test_a_switch_says_who_is_on_it_and_what_it_has_learned(wires: Daemon) -> None:
+    """ABI.md section 12.5."""
+    del wires
+    assert names("vale") == set()
+    with Port("vale0:one") as one, Port("vale0:two") as two:
+        assert names("vale") == {"vale0"}
+        places = {state(f"vale/vale0/ports/{place}"): place for place in names("vale/vale0/ports")}
+        assert places.keys() == {"one", "two"}
+        assert names("vale/vale0/learned") == set()
+        one.send(frame(1))
+        assert two.receive() == frame(1)
+        address = frame(1)[6:12].hex(":")
+        assert names("vale/vale0/learned") == {address}
+        assert state(f"vale/vale0/learned/{address}") == places["one"]
+        assert state("ports/vale0:one/kind") == "vale"
+        assert number("ports/vale0:one/tx/packets") == 1
+    assert settled(lambda: len(names("vale")), 0) == 0
+    assert not [name for name in names("ports") if name.startswith("vale")]
+
+
+def test_an_attached_interface_is_on_the_switch_under_its_own_name(wires: Daemon) -> None:
+    """ABI.md section 12.5."""
+    del wires
+    fd = os.open("/dev/netmap", os.O_RDWR)
+    assert request(fd, RequestType.VALE_ATTACH, "vale1:nil", ValeAttach(Register().encode(), 0))[0] == 0
+    assert [state(f"vale/vale1/ports/{place}") for place in names("vale/vale1/ports")] == ["nil"]
+    assert number("memory/1/ring/used") == 2
+    assert request(fd, RequestType.VALE_DETACH, "vale1:nil", ValeDetach())[0] == 0
+    os.close(fd)
+    assert names("vale") == set()
+    assert number("memory/1/ring/used") == 0
 
 
 def test_memory_in_use_is_counted(wires: Daemon) -> None:

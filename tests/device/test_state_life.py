@@ -26,7 +26,7 @@ SOON = 10.0
 
 
 def mounted() -> bool:
-    return namespace.mounted_at(STATE)
+    return bool(namespace.mounted_at(STATE))
 
 
 def left() -> list[Path]:

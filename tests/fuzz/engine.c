@@ -298,10 +298,10 @@ static void one_step(void) {
     case 9:
     case 10:
     case 11:
-        nm_file_poll(file, below(0x10000), below(2));
+        nm_file_poll(file, below(0x10000), below(2), 0);
         break;
     default:
-        nm_file_sync(file, below(2));
+        nm_file_sync(file, below(2), 0);
     }
 }
 
