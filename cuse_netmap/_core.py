@@ -163,6 +163,11 @@ def set_no_timestamp(on: bool) -> None:
     lib.nm_set_no_timestamp(on)
 
 
+def set_bridge_batch(slots: int) -> None:
+    """Netmap's parameter bridge_batch."""
+    lib.nm_switch_set_batch(slots)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """Rings and slots of a port, in each direction."""
@@ -360,11 +365,6 @@ def vale_header(vale: Port) -> int:
 
 def set_vale_header(vale: Port, length: int) -> None:
     lib.nm_vale_set_header(vale.pointer, length)
-
-
-def set_switch_batch(slots: int) -> None:
-    """How many slots a switch forwards at once, 1 to 1024."""
-    lib.nm_switch_set_batch(slots)
 
 
 class Attachment:

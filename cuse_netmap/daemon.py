@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from cuse_netmap import __version__, config, device, notify, state_tree
 from cuse_netmap import log as logs
-from cuse_netmap._core import Events, Inbox, Region, set_no_timestamp, set_switch_batch
+from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_no_timestamp
 from cuse_netmap.backends import BACKENDS, Interface
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
@@ -78,7 +78,7 @@ class Daemon:
             self.events = Events()
             self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
             self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
-            self.parameters.on_change("bridge_batch", set_switch_batch)
+            self.parameters.on_change("bridge_batch", set_bridge_batch)
             self.registry = Registry(self.region, self.parameters)
             for port in self.config.ports.values():
                 self._open_port(port)

@@ -144,12 +144,11 @@ def _counters(stats: Callable[[], RingStats]) -> dict[str, File | Folder]:
 
 
 def _switch(_name: str, switch: SwitchView) -> Folder:
+    ports = {str(place): name for name, place in switch.places.items()}
     return Fixed(
         {
-            "ports": Each(
-                lambda: {str(index): name for index, name in switch.ports.items()}, lambda _, name: _constant(name)
-            ),
-            "learned": Each(lambda: dict(switch.learned), lambda _, index: _constant(index)),
+            "ports": Each(lambda: ports, lambda _, name: _constant(name)),
+            "learned": Each(switch.learned, lambda _, place: _constant(place)),
         }
     )
 

@@ -52,17 +52,16 @@ class PortView:
     """A port to look at: `backend` is what moves its frames, "" if there is no such thing."""
 
     port: Port
-    backend: str
-    description: str
+    backend: str = ""
+    description: str = ""
 
 
 @dataclass(frozen=True)
 class SwitchView:
-    """A VALE switch to look at: its ports by index, and the index each address was learned on."""
+    """A VALE switch to look at: the place of each port, and the place that each address was last seen at."""
 
-    name: str
-    ports: dict[int, str]
-    learned: list[tuple[str, int]]
+    places: dict[str, int]
+    learned: Callable[[], dict[str, int]]
 
 
 def crossed(port: Port) -> str:
@@ -88,7 +87,7 @@ class Registry:
         self.wires: dict[str, Wire] = {}
         self.removed: list[Port] = []  # wires that are no more, but somebody has them open
         self.pipes = Pipes()
-        self.vale = Vale(lambda name: self._wire(name).port, lambda: int(parameters.value("max_bridges")))
+        self.vale = Vale(lambda name: self._wire(name).port, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
 
     # ---- wires
@@ -229,13 +228,13 @@ class Registry:
     # ---- information
 
     def ports(self) -> dict[str, PortView]:
-        """All ports by name; one that ends with a file, such as a null port, has that file's number in its name."""
+        """All ports by name; one that only a descriptor has, such as a null port, has that one's number in its name."""
         found = {name: PortView(wire.port, wire.backend, wire.description) for name, wire in self.wires.items()}
-        found |= {name: PortView(port, "", "") for name, port in (*self.pipes.ports(), *self.vale.ports())}
-        known = {view.port for view in found.values()}
+        found |= {name: PortView(port) for name, port in (*self.vale.ports(), *self.pipes.ports())}
+        known = {id(view.port) for view in found.values()}
         for number, holder in self.holders.items():
-            if holder.port not in known:
-                found[f"{holder.name}#{number}"] = PortView(holder.port, "", "")
+            if id(holder.port) not in known:
+                found[f"{holder.name}#{number}"] = PortView(holder.port)
         return found
 
     def port_of(self, holder: Holder) -> str:
@@ -245,11 +244,7 @@ class Registry:
     def switches(self) -> dict[str, SwitchView]:
         """All VALE switches by name."""
         return {
-            bridge.name: SwitchView(
-                bridge.name,
-                {place: name for name, place in bridge.places()},
-                list(bridge.switch.learned().items()),
-            )
+            bridge.name: SwitchView(dict(bridge.places()), bridge.switch.learned)
             for bridge in self.vale.bridges
             if bridge
         }

@@ -75,13 +75,10 @@ class Vale:
         return bridge.members.get(name.port) if bridge else None
 
     def ports(self) -> Iterator[tuple[str, Port]]:
-        """VALE ports by name: programs' own by the one on the switch, persistent ones by theirs."""
+        """All that are VALE's own, by name: what is attached has its name elsewhere."""
         for bridge in filter(None, self.bridges):
-            for name, member in bridge.members.items():
-                if member.ephemeral:
-                    yield f"{bridge.name}:{name}", member.port
-        for name, persistent in self.persistent.items():
-            yield name, persistent.port
+            yield from ((f"{bridge.name}:{name}", one.port) for name, one in bridge.members.items() if one.ephemeral)
+        yield from ((name, persistent.port) for name, persistent in self.persistent.items())
 
     # ---- ports for programs
 

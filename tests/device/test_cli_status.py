@@ -39,6 +39,14 @@ def test_the_tables_say_what_is_served_to_whom_and_how_much_crossed(wires: Daemo
         assert row(str(os.getpid()))[2:] == ["root", "quad", "rx/1", "tx/1"]
 
 
+def test_a_switch_is_shown_with_what_it_has_learned(wires: Daemon) -> None:
+    del wires
+    with Port("vale0:one") as one, Port("vale0:two"):
+        one.send(b"\xff" * 6 + b"\x02" * 6 + bytes(48))
+        rows = [line.split() for line in tables() if line.startswith("vale0 ")]
+        assert sorted((port, learned) for _, _, port, learned in rows) == [("one", "02:02:02:02:02:02"), ("two", "-")]
+
+
 def test_json_is_the_whole_tree(wires: Daemon) -> None:
     del wires
     with hold("a/b"):

@@ -13,10 +13,11 @@ import pytest
 
 from cuse_netmap._core import Region
 from cuse_netmap.client import Port
+from cuse_netmap.control.requests import NewInterface, Register, RequestType, ValeAttach
 from cuse_netmap.helper import MEMORY, TOKEN, HelperServer
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame
-from tests.support.ioctls import hold, settled
+from tests.support.ioctls import hold, request, settled
 from tests.support.state import number, state, write
 
 BUFFERS = 163840
@@ -166,6 +167,23 @@ def test_a_region_of_4_gib_or_more_is_einval(
     assert state(f"parameters/{second[0]}") == "1000"
     with hold() as port:
         assert port.granted.memsize == number("memory/1/size") < 1 << 32
+
+
+def test_ports_that_nobody_uses_follow_the_region(served: Daemon) -> None:
+    """A persistent VALE port is there all the time; its buffers are elsewhere afterwards."""
+    fd = os.open("/dev/netmap", os.O_RDWR)
+    assert request(fd, RequestType.VALE_NEWIF, "v0", NewInterface())[0] == 0
+    assert request(fd, RequestType.VALE_ATTACH, "vale0:v0", ValeAttach(Register().encode(), 0))[0] == 0
+    os.close(fd)
+    assert write("parameters/buf_size", 4096) == 0
+    assert write("parameters/buf_num", 20000) == 0
+    assert buffers(20000) == 20000
+    with Port("v0") as persistent, Port("vale0:other") as other:
+        assert persistent.tx[0].buf_size == other.rx[0].buf_size == 4096
+        for one, another in ((persistent, other), (other, persistent)):
+            one.send(frame(1, 3000))
+            assert another.receive() == frame(1, 3000)
+    assert served.stop() == 0
 
 
 # ---- through the helper
