@@ -79,7 +79,8 @@ def serve(given: argparse.Namespace) -> int:
 
     def announce(daemon: Daemon) -> None:
         if given.ready_fd is not None:
-            os.write(given.ready_fd, daemon.doors.mmap.encode())
+            with suppress(BrokenPipeError):  # whoever started us has gone already; the lifeline will say so
+                os.write(given.ready_fd, daemon.doors.mmap.encode())
             os.close(given.ready_fd)
         else:
             say_ready(daemon)
