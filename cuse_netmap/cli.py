@@ -80,7 +80,7 @@ def serve(given: argparse.Namespace) -> int:
 
     def announce(daemon: Daemon) -> None:
         if given.ready_fd is not None:
-            with suppress(BrokenPipeError):  # whoever waited for it has gone, as the lifeline says next
+            with suppress(BrokenPipeError):  # whoever started us has gone already; the lifeline will say so
                 os.write(given.ready_fd, daemon.doors.mmap.encode())
             os.close(given.ready_fd)
         else:

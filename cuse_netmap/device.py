@@ -245,6 +245,8 @@ def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, i
     try:
         cuse = cuse_door(region, inbox, name)
     except Refused as refusal:
+        if refusal.errno == errno.EEXIST and Path("/sys/class/cuse", name).exists():
+            raise _taken(path) from refusal  # by one that started when we did
         if settings.door == "cuse" or refusal.errno == errno.EEXIST:
             raise SetupError(f"the CUSE door: {refusal.reason}{remedy(refusal)}") from refusal
         log.info("no CUSE door: %s", refusal.reason)

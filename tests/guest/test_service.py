@@ -183,12 +183,11 @@ def test_udev_gives_an_instances_device_to_the_group_and_makes_a_unit_of_it() ->
     wait_for(lambda: state("dev-third.device") == "active", "dev-third.device is not active")
     os.chown(node, 0, 0)
     node.chmod(0o600)
-    run("udevadm", "trigger", "--action=add", "--settle", "/sys/class/cuse/third")
-    status = node.stat()
+    run("udevadm", "trigger", "--action=add", "/sys/class/cuse/third")
+    wait_for(lambda: stat.S_IMODE(node.stat().st_mode) == 0o660, "udev does not set the mode")
+    assert node.is_char_device()
+    assert node.stat().st_gid == grp.getgrnam("netmap").gr_gid
     systemctl("stop", "cuse-netmap@third.service")
-    assert stat.S_ISCHR(status.st_mode)
-    assert status.st_gid == grp.getgrnam("netmap").gr_gid
-    assert stat.S_IMODE(status.st_mode) == 0o660
 
 
 def test_two_daemons_on_one_device_are_one_too_many() -> None:
