@@ -146,10 +146,10 @@ static void one_packet(void) {
         packet[below(100)] = (char)below(256);
 
     struct nm_fragment fragments[NETMAP_MAX_FRAGS];
-    uint32_t count = 0;
+    uint32_t count = 0, stop = below(2) ? 4 : 1000; /* few fragments, or as many as there can be */
     for (uint32_t done = 0; done < length; count++) {
         uint32_t len = length - done;
-        if (count + 1 < NETMAP_MAX_FRAGS && below(4)) {
+        if (count + 1 < NETMAP_MAX_FRAGS && below(stop)) {
             len = below(3) ? below(BUFFER_MOST) : below(20);
             if (len > length - done) len = length - done;
         }
