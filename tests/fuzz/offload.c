@@ -77,7 +77,8 @@ static void check_slots(uint32_t from, uint32_t to, uint32_t most) {
         for (uint32_t i = 0; i < count; i++) {
             CHECK(from != to);
             const struct netmap_slot *slot = &kring.ring->slot[from];
-            CHECK(slot->len && slot->len <= port.buffers.size - kring.offset_max);
+            CHECK(slot->len);
+            CHECK(slot->len <= port.buffers.size - nm_slot_offset(&kring, slot));
             CHECK(slot->flags == (count << 8 | (i + 1 < count ? NS_MOREFRAG : 0)));
             length += slot->len;
             from = nm_kring_next(&kring, from);
