@@ -4,8 +4,8 @@
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from cuse_netmap._engine import ffi, lib
@@ -99,16 +99,32 @@ class Region:
     POOLS: ClassVar = {"if": lib.NM_POOL_IF, "ring": lib.NM_POOL_RING, "buf": lib.NM_POOL_BUF}
 
     def __init__(self, pools: Pools, memory: Extmem | None = None, size: int = 0) -> None:
-        request = ffi.new("struct nm_pool_request[3]")
-        for name, index in self.POOLS.items():
-            request[index].objsize, request[index].objtotal = pools[name]
-        out, why = ffi.new("struct nm_region **"), _Why()
+        request, out, why = self._request(pools), ffi.new("struct nm_region **"), _Why()
         if memory:
             why.check(lib.nm_region_adopt(request, memory.pointer, size, out, why.pointer))
         else:
             why.check(lib.nm_region_create(request, out, why.pointer))
         self.pointer = out[0]
         self.memory = memory
+
+    @classmethod
+    def _request(cls, pools: Pools) -> Any:
+        request = ffi.new("struct nm_pool_request[3]")
+        for name, index in cls.POOLS.items():
+            request[index].objsize, request[index].objtotal = pools[name]
+        return request
+
+    @classmethod
+    def check(cls, pools: Pools) -> None:
+        """Refused EINVAL if no region can have such pools."""
+        why = _Why()
+        why.check(lib.nm_region_check_request(cls._request(pools), why.pointer))
+
+    def resize(self, pools: Pools, doors: "Sequence[Door]") -> None:
+        """Makes the region anew, behind all the doors that serve it; Refused EBUSY while anybody uses it (door.h)."""
+        why = _Why()
+        pointers = ffi.new("struct nm_door *[]", [door.pointer for door in doors])
+        why.check(lib.nm_doors_resize(pointers, len(doors), self.pointer, self._request(pools), why.pointer))
 
     @property
     def size(self) -> int:
@@ -166,6 +182,40 @@ class RingStats:
     wakeups: int
     bad_rings: int
     bad_slots: int
+
+    @classmethod
+    def total(cls, rings: "Iterable[RingStats]") -> "RingStats":
+        """What they have counted together."""
+        sums: Counter[str] = Counter()
+        drops: Counter[str] = Counter()
+        for ring in rings:
+            drops.update(ring.drops)
+            sums.update({name: count for name, count in vars(ring).items() if name != "drops"})
+        names = (field.name for field in fields(cls) if field.name != "drops")
+        return cls(drops=drops, **{name: sums[name] for name in names})
+
+
+@dataclass(frozen=True)
+class RingState:
+    """One ring as the engine knows it: its indices mean something while it has users."""
+
+    slots: int
+    host: bool
+    users: int
+    hwcur: int
+    hwtail: int
+    rhead: int
+    stats: RingStats
+
+
+def set_no_timestamp(on: bool) -> None:
+    """Netmap's parameter no_timestamp."""
+    lib.nm_set_no_timestamp(on)
+
+
+def set_bridge_batch(slots: int) -> None:
+    """Netmap's parameter bridge_batch."""
+    lib.nm_switch_set_batch(slots)
 
 
 @dataclass(frozen=True)
@@ -239,18 +289,23 @@ class Port:
         """From now on syncs fail with EIO and poll says POLLERR; sleepers are woken."""
         lib.nm_port_gone(self.pointer)
 
+    def all_rings(self, direction: str) -> int:
+        """How many rings of a direction there are, host rings, which come last, included."""
+        return self.rings(direction) + self.host_rings(direction)
+
+    def ring(self, direction: str, ring: int) -> RingState:
+        """One of `all_rings`."""
+        k = self.pointer.krings[DIRECTIONS[direction]][ring]
+        s = k.stats
+        drops = {name: s.drops[number] for name, number in DROPS.items() if s.drops[number]}
+        stats = RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots)
+        return RingState(k.num_slots, k.host, k.users, k.hwcur, k.hwtail, k.rhead, stats)
+
     def stats(self) -> Iterator[tuple[str, int, RingStats]]:
         """(direction, ring, counters) of each ring, host rings last."""
-        for direction, index in DIRECTIONS.items():
-            rings = self.pointer.num_rings[index] + self.pointer.num_host[index]
-            for ring in range(rings):
-                s = self.pointer.krings[index][ring].stats
-                drops = {name: s.drops[number] for name, number in DROPS.items() if s.drops[number]}
-                yield (
-                    direction,
-                    ring,
-                    RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots),
-                )
+        for direction in DIRECTIONS:
+            for ring in range(self.all_rings(direction)):
+                yield direction, ring, self.ring(direction, ring).stats
 
     def new_counts(self) -> Counter[tuple[str, str]]:
         """What all rings together have counted since the call before this, by direction and counter."""
@@ -420,6 +475,11 @@ class OpenFile:
     def mappable(self) -> bool:
         """Whether the kernel maps the memory for it; otherwise the program needs the helper."""
         return bool(lib.nm_open_mappable(self.pointer))
+
+    def bound(self, direction: str) -> range:
+        """The rings of a direction that it holds once it is registered."""
+        index = DIRECTIONS[direction]
+        return range(self.file.first[index], self.file.last[index])
 
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""

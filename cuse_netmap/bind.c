@@ -73,6 +73,11 @@ void nm_port_destroy(struct nm_port *port) {
     free(port);
 }
 
+void nm_ports_follow(struct nm_region *region) {
+    for (struct nm_port *port = *nm_region_ports(region); port; port = port->next_port)
+        port->buffers = nm_region_buffers(region);
+}
+
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu) { WRITE_ONCE(port->mtu, mtu); }
 
 /* ---- which rings ------------------------------------------------------------------------------

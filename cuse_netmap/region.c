@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "barrier.h"
+
 #define PAGE 4096u
 #define WORD_BITS 64u
 
@@ -138,23 +140,42 @@ static int open_books(struct nm_region *region, struct nm_refusal *why) {
     return 0;
 }
 
+/* The pools one after the other, and the bytes they take in all. */
+static int lay_out_pools(const struct nm_pool_request request[NM_POOLS],
+                         struct nm_pool_geometry geometry[NM_POOLS], uint64_t *size,
+                         struct nm_refusal *why) {
+    *size = 0;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        int error = lay_out(&geometry[pool], &request[pool], pool, why);
+        if (error) return error;
+        geometry[pool].offset = *size;
+        *size += (uint64_t)geometry[pool].objsize * geometry[pool].objtotal;
+    }
+    if (*size <= UINT32_MAX) return 0;
+    return nm_refuse(why, EINVAL, "the pools take %llu bytes in all; the limit is 4 GiB",
+                     (unsigned long long)*size);
+}
+
+int nm_region_check_request(const struct nm_pool_request request[NM_POOLS],
+                            struct nm_refusal *why) {
+    struct nm_pool_geometry geometry[NM_POOLS];
+    uint64_t size;
+    return lay_out_pools(request, geometry, &size, why);
+}
+
 int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,
                      struct nm_refusal *why) {
+    struct nm_pool_geometry geometry[NM_POOLS] = {0};
+    uint64_t size;
+    int error = lay_out_pools(request, geometry, &size, why);
+    if (error) return error;
     struct nm_region *region = calloc(1, sizeof(*region));
     if (!region) return nm_refuse(why, ENOMEM, "out of memory");
     region->memfd = -1;
-    int error = 0;
-    for (enum nm_pool pool = 0; pool < NM_POOLS && !error; pool++) {
-        struct nm_pool_geometry *g = &region->pools[pool].geometry;
-        error = lay_out(g, &request[pool], pool, why);
-        if (error) break;
-        g->offset = region->size;
-        region->size += (uint64_t)g->objsize * g->objtotal;
-    }
-    if (!error && region->size > UINT32_MAX)
-        error = nm_refuse(why, EINVAL, "the pools take %llu bytes in all; the limit is 4 GiB",
-                          (unsigned long long)region->size);
-    if (!error) error = open_books(region, why);
+    region->size = size;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        region->pools[pool].geometry = geometry[pool];
+    error = open_books(region, why);
     if (!error) error = map_memory(region, why);
     if (error) {
         nm_region_destroy(region);
@@ -181,6 +202,21 @@ int nm_region_adopt(const struct nm_pool_request request[NM_POOLS], struct nm_ex
     return 0;
 }
 
+bool nm_region_unused(const struct nm_region *region) {
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        if (region->pools[pool].geometry.used) return false;
+    return true;
+}
+
+void nm_region_replace(struct nm_region *region, struct nm_region *fresh) {
+    struct nm_region old = *region;
+    struct nm_port *first_port = old.first_port;
+    *region = *fresh;
+    region->first_port = first_port;
+    *fresh = old;
+    nm_region_destroy(fresh);
+}
+
 void nm_region_destroy(struct nm_region *region) {
     if (!region) return;
     for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
@@ -199,7 +235,7 @@ int nm_region_memfd(const struct nm_region *region) { return region->memfd; }
 
 const struct nm_extmem *nm_region_extmem(const struct nm_region *region) { return region->extmem; }
 
-uint64_t nm_region_size(const struct nm_region *region) { return region->size; }
+uint64_t nm_region_size(const struct nm_region *region) { return READ_ONCE(region->size); }
 
 struct nm_port **nm_region_ports(struct nm_region *region) { return &region->first_port; }
 

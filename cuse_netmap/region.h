@@ -49,6 +49,14 @@ int nm_region_adopt(const struct nm_pool_request request[NM_POOLS], struct nm_ex
                     uint64_t size, struct nm_region **out, struct nm_refusal *why);
 /* No port may live in it any more. */
 void nm_region_destroy(struct nm_region *region);
+/* Whether nm_region_create would lay these pools out: 0 or its -EINVAL. */
+int nm_region_check_request(const struct nm_pool_request request[NM_POOLS], struct nm_refusal *why);
+
+/* Whether no object of any pool is taken. */
+bool nm_region_unused(const struct nm_region *region);
+/* Gives an unused region the memory and the pools of `fresh`, which is used up. Whoever remembers
+ * something of the old ones (nm_ports_follow, a door's backing file) must ask again. */
+void nm_region_replace(struct nm_region *region, struct nm_region *fresh);
 
 int nm_region_memfd(const struct nm_region *region); /* -1: a program's memory, which is */
 const struct nm_extmem *nm_region_extmem(const struct nm_region *region); /* this, or NULL */

@@ -38,10 +38,13 @@ class Regions:
         self.guard = _core.guard_extmem()
         self.entries = {GLOBAL_MEM_ID: Entry(GLOBAL_MEM_ID, region)}
         self.newest = GLOBAL_MEM_ID
-        self.own = os.fstat(region.memfd)
 
     def fileno(self) -> int:
         return self.guard
+
+    def by_name(self) -> dict[str, Region]:
+        """All by their ids, as text."""
+        return {str(mem_id): entry.region for mem_id, entry in self.entries.items()}
 
     def find(self, mem_id: int) -> Region:
         """0 leaves it to us. Refused EINVAL: there is no such region."""
@@ -60,8 +63,9 @@ class Regions:
 
     def adopt(self, identity: tuple[Piece, ...], make: Callable[[], Region], owner: str) -> Entry:
         """The region in that memory, made if there is none, and held until `let_go`. Refused as `make` refuses."""
+        own = os.fstat(self.find(GLOBAL_MEM_ID).memfd)
         for piece in identity:
-            if (os.makedev(*piece.device), piece.inode) == (self.own.st_dev, self.own.st_ino):
+            if (os.makedev(*piece.device), piece.inode) == (own.st_dev, own.st_ino):
                 raise Refused(errno.EINVAL, "the memory is the daemon's own")
         entry = next((e for e in self.entries.values() if e.identity == identity and not e.broken), None)
         if entry is None:

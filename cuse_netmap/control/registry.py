@@ -10,6 +10,7 @@ from typing import Protocol
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
 from cuse_netmap.control import names
 from cuse_netmap.control.names import Kind, PortName
+from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.pipes import Pipes
 from cuse_netmap.control.regions import Regions
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Flag, PortInfo, Register
@@ -18,8 +19,6 @@ from cuse_netmap.control.vale import Vale
 from cuse_netmap.errors import Refused
 
 log = logging.getLogger(__name__)
-
-MAX_BRIDGES = 8
 
 
 class Wanted(Asked, Protocol):
@@ -36,6 +35,7 @@ class Wire:
     port: Port
     mtu: Callable[[], int]  # of the interface now, in bytes; 0 if there is none
     description: str
+    backend: str = ""
 
 
 @dataclass
@@ -48,10 +48,28 @@ class Holder:
     pid: int
     command: str
     in_vain: bool = False  # its program needs the helper to map the memory, and has not used it
+    uid: int = 0
 
     @property
     def name(self) -> str:
         return self.parsed.name
+
+
+@dataclass(frozen=True)
+class PortView:
+    """A port to look at: `backend` is what moves its frames, "" if there is no such thing."""
+
+    port: Port
+    backend: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class SwitchView:
+    """A VALE switch to look at: the place of each port, and the place that each address was last seen at."""
+
+    places: dict[str, int]
+    learned: Callable[[], dict[str, int]]
 
 
 def crossed(port: Port) -> str:
@@ -71,12 +89,13 @@ def crossed(port: Port) -> str:
 class Registry:
     """All ports, whatever made them and whatever region they live in."""
 
-    def __init__(self, region: Region, max_bridges: Callable[[], int] = lambda: MAX_BRIDGES) -> None:
+    def __init__(self, region: Region, parameters: Parameters) -> None:
         self.regions = Regions(region)
+        self.parameters = parameters
         self.wires: dict[str, Wire] = {}
         self.removed: list[Port] = []  # wires that are no more, but somebody has them open
         self.pipes = Pipes()
-        self.vale = Vale(lambda name: self._wire(name).port, max_bridges)
+        self.vale = Vale(lambda name: self._wire(name).port, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
 
     # ---- wires
@@ -215,6 +234,28 @@ class Registry:
         return any(holder.open.perhaps_closing for holder in holders)
 
     # ---- information
+
+    def ports(self) -> dict[str, PortView]:
+        """All ports by name; one that only a descriptor has, such as a null port, has that one's number in its name."""
+        found = {name: PortView(wire.port, wire.backend, wire.description) for name, wire in self.wires.items()}
+        found |= {name: PortView(port) for name, port in (*self.vale.ports(), *self.pipes.ports())}
+        known = {id(view.port) for view in found.values()}
+        for number, holder in self.holders.items():
+            if id(holder.port) not in known:
+                found[f"{holder.name}#{number}"] = PortView(holder.port)
+        return found
+
+    def port_of(self, holder: Holder) -> str:
+        """The name of a holder's port among `ports`."""
+        return next((name for name, view in self.ports().items() if view.port is holder.port), holder.name)
+
+    def switches(self) -> dict[str, SwitchView]:
+        """All VALE switches by name."""
+        return {
+            bridge.name: SwitchView(dict(bridge.places()), bridge.switch.learned)
+            for bridge in self.vale.bridges
+            if bridge
+        }
 
     def port_info(self, name: str, asked: PortInfo) -> PortInfo:
         """PORT_INFO_GET: an empty name asks for the memory only."""

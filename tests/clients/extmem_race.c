@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Brings memory that another thread exchanges all the time: `extmem_race PORT ROUNDS FILE`. Now it is
- * shared, now private, now gone, now too short, now FILE, which is mapped only to be read. Prints how
- * often REGISTER succeeded; exit status 1 for an errno that is none of those it may get. */
+/* Brings memory that another thread exchanges all the time: `extmem_race PORT ROUNDS FILE`. Now it
+ * is shared, now private, now gone, now too short, now FILE, which is mapped only to be read.
+ * Prints how often REGISTER succeeded; exit status 1 for an errno that is none of those it may get.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <net/netmap_user.h>

@@ -150,8 +150,7 @@ memory.close(), other.close()
     "code",
     [
         "os.kill(os.getpid(), signal.SIGBUS)",
-        "import mmap; os.ftruncate(fd, 4096);"
-        "m = mmap.mmap(fd, 4096); os.ftruncate(fd, 0); m[0]",
+        "import mmap; os.ftruncate(fd, 4096);m = mmap.mmap(fd, 4096); os.ftruncate(fd, 0); m[0]",
         "memory.close(); other.close(); os.kill(os.getpid(), signal.SIGBUS)",
     ],
 )
