@@ -59,33 +59,68 @@ class PoolGeometry:
     used: int
 
 
+def guard_extmem() -> int:
+    """Once, at start: no program's memory can end the daemon. A descriptor, readable when some has broken."""
+    return _Why().check(lib.nm_extmem_guard(), "guarding programs' memory")
+
+
+class Extmem:
+    """Memory that a program brought, mapped here (extmem.h): pieces of files, each (descriptor, offset, length)."""
+
+    def __init__(self, pieces: Sequence[tuple[int, int, int]]) -> None:
+        out, why = ffi.new("struct nm_extmem **"), _Why()
+        why.check(lib.nm_extmem_map(ffi.new("struct nm_extmem_piece[]", pieces), len(pieces), out, why.pointer))
+        self.pointer = out[0]
+
+    @property
+    def address(self) -> int:
+        return int(ffi.cast("uintptr_t", lib.nm_extmem_base(self.pointer)))
+
+    @property
+    def broken(self) -> bool:
+        """It was truncated under us, and is ours alone since."""
+        return bool(lib.nm_extmem_broken(self.pointer))
+
+    def close(self) -> None:
+        """Only where no region has taken it over."""
+        lib.nm_extmem_unmap(self.pointer)
+
+
+Pools = dict[str, tuple[int, int]]
+
+
 class Region:
     """Packet memory (region.h): `pools` maps "if", "ring" and "buf" to (object size in bytes, count).
 
-    Raises Refused EINVAL for sizes outside netmap's limits, or the errno of the system call that failed.
+    With `memory` it lies in the first `size` bytes of that, which it takes over. Refused ENOMEM: that is too small;
+    EINVAL: sizes outside netmap's limits; or the errno of the system call that failed.
     """
 
     POOLS: ClassVar = {"if": lib.NM_POOL_IF, "ring": lib.NM_POOL_RING, "buf": lib.NM_POOL_BUF}
 
-    def __init__(self, pools: dict[str, tuple[int, int]]) -> None:
-        out, why = ffi.new("struct nm_region **"), _Why()
-        why.check(lib.nm_region_create(self._request(pools), out, why.pointer))
+    def __init__(self, pools: Pools, memory: Extmem | None = None, size: int = 0) -> None:
+        out, why, request = ffi.new("struct nm_region **"), _Why(), self._request(pools)
+        if memory:
+            why.check(lib.nm_region_adopt(request, memory.pointer, size, out, why.pointer))
+        else:
+            why.check(lib.nm_region_create(request, out, why.pointer))
         self.pointer = out[0]
+        self.memory = memory
 
     @classmethod
-    def _request(cls, pools: dict[str, tuple[int, int]]) -> Any:
+    def _request(cls, pools: Pools) -> Any:
         request = ffi.new("struct nm_pool_request[3]")
         for name, index in cls.POOLS.items():
             request[index].objsize, request[index].objtotal = pools[name]
         return request
 
     @classmethod
-    def check(cls, pools: dict[str, tuple[int, int]]) -> None:
+    def check(cls, pools: Pools) -> None:
         """Refused EINVAL if no region can have such pools."""
         why = _Why()
         why.check(lib.nm_region_check_request(cls._request(pools), why.pointer))
 
-    def resize(self, pools: dict[str, tuple[int, int]], doors: "Sequence[Door]") -> None:
+    def resize(self, pools: Pools, doors: "Sequence[Door]") -> None:
         """Makes the region anew, behind all the doors that serve it; Refused EBUSY while anybody uses it (door.h)."""
         why = _Why()
         pointers = ffi.new("struct nm_door *[]", [door.pointer for door in doors])
@@ -98,8 +133,23 @@ class Region:
 
     @property
     def memfd(self) -> int:
-        """The descriptor of the memory, ours to pass on but not to close."""
+        """The descriptor of the memory, ours to pass on but not to close; -1 of a program's."""
         return int(lib.nm_region_memfd(self.pointer))
+
+    @property
+    def used(self) -> bool:
+        """Some port lives in it."""
+        return bool(lib.nm_region_ports(self.pointer)[0] != ffi.NULL)
+
+    def holds(self, port: "Port") -> bool:
+        return bool(port.pointer.region == self.pointer)
+
+    def mark_gone(self) -> None:
+        """All its ports have disappeared."""
+        port = lib.nm_region_ports(self.pointer)[0]
+        while port != ffi.NULL:
+            lib.nm_port_gone(port)
+            port = port.next_port
 
     def pool(self, name: str) -> PoolGeometry:
         g = lib.nm_region_pool(self.pointer, self.POOLS[name])

@@ -148,6 +148,7 @@ class Daemon:
         with selectors.DefaultSelector() as selector:
             selector.register(waker.reader, selectors.EVENT_READ)
             selector.register(self.notices, selectors.EVENT_READ)
+            selector.register(self.registry.regions, selectors.EVENT_READ)
             if self.lifeline is not None:
                 selector.register(self.lifeline, selectors.EVENT_READ)
             period = notify.watchdog_seconds()
@@ -158,6 +159,10 @@ class Daemon:
                     if key.fileobj is self.notices:
                         self.notices.read()
                         self._look_for_deleted()
+                        continue
+                    if key.fileobj is self.registry.regions:
+                        with self.control.lock:
+                            self.registry.regions.look_for_broken()
                         continue
                     for number in waker.read():
                         if number == _Signals.END:

@@ -29,7 +29,7 @@ def tree(device: Mapping[str, object], parameters: Parameters, registry: Registr
         {
             "device": Fixed({name: _constant(value) for name, value in device.items()}),
             "parameters": Fixed({name: _parameter(parameters, name) for name in TABLE}),
-            "memory": Fixed({str(GLOBAL_MEM_ID): _region(registry.region)}),
+            "memory": Each(registry.regions.by_name, lambda _id, region: _region(region)),
             "ports": Each(registry.ports, _port),
             "vale": Each(registry.switches, _switch),
             "clients": Each(
