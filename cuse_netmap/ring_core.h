@@ -30,7 +30,7 @@ enum nm_drop {
     NM_DROP_ERROR,   /* the kernel refused it */
     NM_DROP_FULL,    /* the receiver had no room; counted at the receiver */
     NM_DROP_NOWHERE, /* a switch has nobody to give it to: its own port, or one that is not open */
-    NM_DROP_BAD,     /* a chain of slots without end, or a pointer into nowhere */
+    NM_DROP_BAD,     /* a chain of slots without end, a pointer into nowhere, headers that lie */
     NM_DROPS
 };
 

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from cuse_netmap import _core
@@ -43,6 +43,12 @@ class Bridge:
     name: str
     switch: Switch
     members: dict[str, Member] = field(default_factory=dict)  # by port name, without the switch's
+
+    def places(self) -> Iterator[tuple[str, int]]:
+        """Each port's name and place; host rings have the interface's name with a ^."""
+        for name, member in self.members.items():
+            for place, suffix in zip(member.places, ("", "^"), strict=False):
+                yield name + suffix, place
 
 
 @dataclass
@@ -260,8 +266,8 @@ class Vale:
                 raise Refused(errno.EINVAL, f"{name!r} is no name of a VALE switch")
             if bridge is None:
                 raise Refused(errno.ENOENT, f"there is no switch {parsed.switch!r}")
-            member = bridge.members.get(parsed.port)
-            return name, ValeList(self.bridges.index(bridge), member.places[0] if member else NO_PORT)
+            places = dict(bridge.places())
+            return name, ValeList(self.bridges.index(bridge), places.get(parsed.port, NO_PORT))
         for index in range(asked.bridge_idx, len(self.bridges)):
             first = asked.port_idx if index == asked.bridge_idx else 0
             if found := self._first_port(index, first):
@@ -272,8 +278,7 @@ class Vale:
         bridge = self.bridges[index]
         if bridge is None:
             return None
-        places = sorted((place, name) for name, member in bridge.members.items() for place in member.places)
-        found = next(((place, name) for place, name in places if place >= first), None)
+        found = min(((place, name) for name, place in bridge.places() if place >= first), default=None)
         return (f"{bridge.name}:{found[1]}", ValeList(index, found[0])) if found else None
 
     def set_header(self, name: str, length: int) -> None:

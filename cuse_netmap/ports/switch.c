@@ -9,6 +9,7 @@
 #include "barrier.h"
 #include "client_memory.h"
 #include "ports/offload.h"
+#include "ports/outlet.h"
 
 #define BATCH_MOST 1024
 #define ETHERNET_HEADER 14
@@ -337,26 +338,13 @@ static void copy(char *to, const char *from, uint32_t len) {
 
 /* Puts a packet into the outlet as it is: a slot for each fragment. */
 static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
-    struct nm_kring *kring = outlet->kring;
-    const struct nm_buffers *buffers = &kring->port->buffers;
-    uint32_t k = outlet->next;
     for (uint32_t n = 0; n < packet->count; n++) {
-        struct netmap_slot *slot = &kring->ring->slot[k];
-        char *buffer = nm_buffer(buffers, READ_ONCE(slot->buf_idx));
-        if (buffer == buffers->base) kring->stats.bad_slots++;
-        uint32_t offset = nm_slot_offset(kring, slot), len = packet[n].len;
-        if (len > buffers->size - offset)
-            len = buffers->size - offset; /* moved since it was seen */
-        copy(buffer + offset, packet[n].data, len);
-        bool more = n + 1u < packet->count;
-        WRITE_ONCE(slot->len, (uint16_t)len);
-        WRITE_ONCE(slot->flags, (uint16_t)(packet->count << 8 | (more ? NS_MOREFRAG : 0)));
-        kring->stats.bytes += len;
-        k = nm_kring_next(kring, k);
+        uint32_t room, len = packet[n].len;
+        char *data = nm_outlet_data(outlet, &room);
+        if (len > room) len = room; /* the slot's offset has moved since it was seen */
+        copy(data, packet[n].data, len);
+        nm_outlet_fill(outlet, len, packet->count, n + 1u < packet->count);
     }
-    outlet->next = k;
-    outlet->room -= packet->count;
-    kring->stats.packets++;
 }
 
 /* Every fragment fits into the buffer that it would go to. */
