@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
-ENGINE = ("region.c", "ring_core.c", "bind.c", "events.c", "ports/nic.c", "ports/null.c")
+ENGINE = ("region.c", "ring_core.c", "monitored.c", "bind.c", "events.c", "client_memory.c")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-pthread"]
 
@@ -16,7 +16,7 @@ SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
 def compile_engine(folder: Path) -> Path:
     """The fuzzer of the engine, as a program in `folder`: engine SEED STEPS."""
     program = folder / "engine"
-    sources = [HERE / "fuzz" / "engine.c", *(CORE / name for name in ENGINE)]
+    sources = [HERE / "fuzz" / "engine.c", *(CORE / name for name in ENGINE), *sorted((CORE / "ports").glob("*.c"))]
     includes = [f"-I{CORE}", f"-I{CORE / 'include'}"]
     subprocess.run(["gcc", *FLAGS, *SANITIZERS, *includes, "-o", program, *sources], check=True, timeout=60)
     return program
