@@ -227,6 +227,16 @@ def null_port(region: Region, name: str, rings: dict[str, int], slots: dict[str,
     return Port(out[0])
 
 
+def monitor_port(parent: Port, flags: int, slots: dict[str, int]) -> Port:
+    """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; `slots` by direction or 0."""
+    out, why = ffi.new("struct nm_port **"), _Why()
+    by_index = [0, 0]
+    for direction, index in DIRECTIONS.items():
+        by_index[index] = slots[direction]
+    why.check(lib.nm_monitor_create(parent.pointer, flags, ffi.new("uint32_t[]", by_index), out, why.pointer))
+    return Port(out[0])
+
+
 class OpenFile:
     """One open file of the device."""
 

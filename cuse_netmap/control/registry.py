@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cuse_netmap._core import OpenFile, Port, Region, null_port
-from cuse_netmap.control import names
+from cuse_netmap.control import monitors, names
 from cuse_netmap.control.names import Kind
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, PortInfo, Register
 from cuse_netmap.errors import Refused
@@ -102,8 +102,9 @@ class Registry:
         if open_file.id in self.holders:
             raise Refused(errno.EBUSY, "this descriptor is bound to a port already")
         self.check_mem_id(request.mem_id)
-        private = request.mode == Mode.NULL
-        port = self._new_null_port(name, request) if private else self._interface(name, request)
+        kind = names.parse(name, request.mode, request.flags).kind
+        private = kind in (Kind.NULL, Kind.MONITOR)
+        port = self._open(kind, name, request)
         try:
             answer = Register.decode(open_file.register(port, request.encode()))
         except Refused:
@@ -116,6 +117,15 @@ class Registry:
         )
         self.holders[open_file.id] = Holder(open_file, port, name, pid, command, private, in_vain)
         return answer
+
+    def _open(self, kind: Kind, name: str, request: Register) -> Port:
+        match kind:
+            case Kind.NULL:
+                return self._new_null_port(name, request)
+            case Kind.MONITOR:
+                return monitors.open_port(name, request, lambda parent: self.find(parent, Mode.ALL_NIC, 0).port)
+            case _:
+                return self._interface(name, request)
 
     def _interface(self, name: str, request: Register) -> Port:
         wire = self.find(name, request.mode, request.flags)
