@@ -57,7 +57,8 @@ run: build ## serve /dev/netmap in the foreground until ctrl-C (ARGS='--tap tap1
 
 # SAFEPATH: the variant under test is imported from where it was built, never by chance from the current folder.
 pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
-	PYTHONSAFEPATH=1 $(2) $(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
+	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
+	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
 
 .PHONY: test
 test: build ## run the tests, as root to run them all (ARGS='-k poll ...')
@@ -69,9 +70,8 @@ test: build ## run the tests, as root to run them all (ARGS='-k poll ...')
 test-sanitize: build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@CUSE_NETMAP_SANITIZE=1 $(compile) build --build-lib build/sanitize/lib
 	@$(call pytest,junit-sanitize,\
-		PYTHONPATH=$(CURDIR)/build/sanitize/lib \
-		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1)
+		PYTHONPATH=$(CURDIR)/build/sanitize/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1,\
+		$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so))
 
 SEED := 1
 SEEDS := 20
@@ -81,12 +81,18 @@ fuzz: build ## fuzz the engine under the sanitizers (SEED=1 SEEDS=20 STEPS=20000
 	@$(AS_OWNER) $(VENV)/bin/python -m tests.support.fuzz $(SEED) $(SEEDS) $(STEPS)
 
 .PHONY: deb
-deb: ## build the Debian packages into build/deb (Debian, with the packages of tests/guest/deps)
-	@$(AS_OWNER) mkdir -p build && tests/guest/deps && $(AS_OWNER) packaging/build-deb
+deb: ## build the Debian packages into build/deb (on Debian; as root it installs what that needs)
+	@$(AS_OWNER) mkdir -p build && packaging/deb-deps && $(AS_OWNER) packaging/build-deb
 
 .PHONY: guest-test
 guest-test: ## install the package in guests of Debian 12 and 13 and test it there (root; SUITES='bookworm trixie')
 	@$(AS_OWNER) mkdir -p build && tests/guest/run $(SUITES); status=$$?; chown -R --reference=. build; exit $$status
+
+.PHONY: check-upstream
+check-upstream: build ## run upstream netmap's own suites (NETMAP_BIN=DIR NETMAP_SRC=TREE; ARGS=SUITE...)
+	@$(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/check-upstream.log
+	@$(VENV)/bin/python -m tests.upstream.run --bin='$(NETMAP_BIN)' --src='$(NETMAP_SRC)' \
+		--log=build/check-upstream.log $(ARGS)
 
 .PHONY: bench
 bench: build ## measure (ARGS go to bench/run.py)

@@ -118,6 +118,27 @@ class RingStats:
     bad_slots: int
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Rings and slots of a port, in each direction."""
+
+    tx_rings: int
+    rx_rings: int
+    tx_slots: int
+    rx_slots: int
+
+    def vectors(self) -> tuple[Any, Any]:
+        """Rings and slots as C wants them: by direction."""
+        rings, slots = ffi.new("uint32_t[2]"), ffi.new("uint32_t[2]")
+        rings[lib.NM_TX], rings[lib.NM_RX] = self.tx_rings, self.rx_rings
+        slots[lib.NM_TX], slots[lib.NM_RX] = self.tx_slots, self.rx_slots
+        return rings, slots
+
+    def turned(self) -> "Sizes":
+        """As seen from the other end."""
+        return Sizes(self.rx_rings, self.tx_rings, self.rx_slots, self.tx_slots)
+
+
 class Port:
     """A port of the engine (ring_core.h), made by one of the functions below."""
 
@@ -129,6 +150,11 @@ class Port:
     def files(self) -> int:
         """How many descriptors are registered on it."""
         return int(self.pointer.files)
+
+    @property
+    def attached(self) -> bool:
+        """A switch holds it."""
+        return bool(self.pointer.attached)
 
     @property
     def gone(self) -> bool:
@@ -144,6 +170,16 @@ class Port:
 
     def slots(self, direction: str) -> int:
         return int(self.pointer.num_slots[DIRECTIONS[direction]])
+
+    @property
+    def kind(self) -> str:
+        """The word for it: nic, null, pipe, vale."""
+        return _text(self.pointer.ops.kind)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Hardware rings, and slots."""
+        return Sizes(self.rings("tx"), self.rings("rx"), self.slots("tx"), self.slots("rx"))
 
     def set_mtu(self, mtu: int) -> None:
         """Bytes; looked at when the first program registers."""
@@ -206,39 +242,127 @@ def nic_port(region: Region, events: Events, name: str, backend: str, queues: Se
     return Port(out[0])
 
 
-def null_port(region: Region, name: str, rings: dict[str, int], slots: dict[str, int]) -> Port:
-    """A port with nothing behind it; `rings` and `slots` by direction."""
+def null_port(region: Region, name: str, sizes: Sizes) -> Port:
+    """A port with nothing behind it."""
+    return _sized_port(lib.nm_null_create, region, name, sizes)
+
+
+def vale_port(region: Region, name: str, sizes: Sizes) -> Port:
+    """A VALE port on no switch yet."""
+    return _sized_port(lib.nm_vale_create, region, name, sizes)
+
+
+def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     out, why = ffi.new("struct nm_port **"), _Why()
-    rings_by_index = [0, 0]
-    slots_by_index = [0, 0]
-    for direction, index in DIRECTIONS.items():
-        rings_by_index[index] = rings[direction]
-        slots_by_index[index] = slots[direction]
-    why.check(
-        lib.nm_null_create(
-            region.pointer,
-            os.fsencode(name),
-            ffi.new("uint32_t[]", rings_by_index),
-            ffi.new("uint32_t[]", slots_by_index),
-            out,
-            why.pointer,
-        )
-    )
+    rings, slots = sizes.vectors()
+    why.check(create(region.pointer, os.fsencode(name), rings, slots, out, why.pointer))
     return Port(out[0])
 
 
-def monitor_port(parent: Port, flags: int, slots: dict[str, int]) -> Port:
-    """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; `slots` by direction or 0."""
+def monitor_port(parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
+    """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; slots 0: as many as that has."""
     out, why = ffi.new("struct nm_port **"), _Why()
-    by_index = [0, 0]
-    for direction, index in DIRECTIONS.items():
-        by_index[index] = slots[direction]
-    why.check(lib.nm_monitor_create(parent.pointer, flags, ffi.new("uint32_t[]", by_index), out, why.pointer))
+    slots = Sizes(0, 0, tx_slots, rx_slots).vectors()[1]
+    why.check(lib.nm_monitor_create(parent.pointer, flags, slots, out, why.pointer))
     return Port(out[0])
+
+
+def pipe_ports(region: Region, names: tuple[str, str], sizes: Sizes) -> tuple[Port, Port]:
+    """The two ends of a pipe, master first; the sizes are the master's. Neither is closed while the other is used."""
+    ends, why = ffi.new("struct nm_port *[2]"), _Why()
+    encoded = [ffi.new("char[]", os.fsencode(name)) for name in names]
+    rings, slots = sizes.vectors()
+    why.check(lib.nm_pipe_create(region.pointer, ffi.new("const char *[]", encoded), rings, slots, ends, why.pointer))
+    return Port(ends[0]), Port(ends[1])
+
+
+class Switch:
+    """A VALE switch (ports.h)."""
+
+    def __init__(self) -> None:
+        out = ffi.new("struct nm_switch **")
+        _Why().check(lib.nm_switch_create(out))
+        self.pointer = out[0]
+
+    def join(self, vale: Port) -> int:
+        """Puts a VALE port on it; returns its place. Refused ENOMEM: it is full."""
+        why = _Why()
+        return why.check(lib.nm_vale_join(vale.pointer, self.pointer, why.pointer))
+
+    def attach(self, below: Port, request: bytes) -> "Attachment":
+        """Puts any other port on it, with the rings that a REGISTER asks for. Refused as nm_attachment_create."""
+        body, out, why = ffi.new("struct nmreq_register *"), ffi.new("struct nm_attachment **"), _Why()
+        ffi.buffer(body)[:] = request
+        why.check(lib.nm_attachment_create(below.pointer, self.pointer, body, out, why.pointer))
+        return Attachment(out[0])
+
+    def learned(self) -> dict[str, int]:
+        """The place that each address was last seen at."""
+        table = ffi.new("struct nm_learned[]", lib.NM_LEARNED)
+        count = lib.nm_switch_learned(self.pointer, table)
+        return {bytes(entry.address).hex(":"): entry.port for entry in table[0:count]}
+
+    def destroy(self) -> None:
+        """Nothing may be on it any more."""
+        lib.nm_switch_destroy(self.pointer)
+
+
+def leave_switch(vale: Port) -> None:
+    lib.nm_vale_leave(vale.pointer)
+
+
+def vale_header(vale: Port) -> int:
+    """Bytes of the virtio-net header before each packet."""
+    return int(lib.nm_vale_header(vale.pointer))
+
+
+def set_vale_header(vale: Port, length: int) -> None:
+    lib.nm_vale_set_header(vale.pointer, length)
+
+
+class Attachment:
+    """A port that a switch holds (ports.h)."""
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+
+    @property
+    def places(self) -> list[int]:
+        """Of the hardware rings, then of the host rings if they are on the switch too."""
+        places = (int(lib.nm_attachment_place(self.pointer, host)) for host in (False, True))
+        return [place for place in places if place >= 0]
+
+    def poll(self, first_cpu: int, cpus: int) -> None:
+        """Threads on so many CPUs look for packets all the time; 0: they sleep between packets."""
+        why = _Why()
+        why.check(lib.nm_attachment_poll(self.pointer, first_cpu, cpus, why.pointer))
+
+    def destroy(self) -> None:
+        lib.nm_attachment_destroy(self.pointer)
+
+
+class Offsets:
+    """What a REGISTER asks for by the option OFFSETS, in bytes and bits, and what became of it."""
+
+    def __init__(self, maximum: int, initial: int, bits: int) -> None:
+        initially = {"max_offset": maximum, "initial_offset": initial, "bits": bits, "status": errno.EOPNOTSUPP}
+        self.pointer = ffi.new("struct nm_offsets *", initially)
+
+    @property
+    def maximum(self) -> int:
+        """The largest that may be used on every ring that was bound."""
+        return int(self.pointer.max_offset)
+
+    @property
+    def status(self) -> int:
+        """0, or the errno with which it was refused; EOPNOTSUPP while nothing was decided."""
+        return int(self.pointer.status)
 
 
 class OpenFile:
     """One open file of the device."""
+
+    offsets: Offsets | None = None  # to come with the next `register`
 
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
@@ -259,6 +383,8 @@ class OpenFile:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()
         ffi.buffer(body)[:] = request
+        if self.offsets:
+            lib.nm_file_want_offsets(self.file, self.offsets.pointer)
         why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
         return bytes(ffi.buffer(body))
 

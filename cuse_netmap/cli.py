@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -213,8 +214,11 @@ def exec_program(arguments: Sequence[str]) -> int:
     from cuse_netmap.device import helper_environment, program
 
     path = program("netmap-traffic")
+    environment = dict(os.environ)
+    with suppress(SetupError):  # most kernels map without the helper; where not, the program says what to do
+        environment = helper_environment()
     try:
-        os.execve(path, ["cuse-netmap", *arguments], helper_environment())  # noqa: S606 - it becomes the program
+        os.execve(path, ["cuse-netmap", *arguments], environment)  # noqa: S606 - it becomes the program
     except OSError as error:
         sys.stderr.write(f"cuse-netmap: {path}: {error.strerror}: run `make build`\n")
         return FAILURE

@@ -9,23 +9,27 @@ import fcntl
 import grp
 import logging
 import os
+import re
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TextIO
 
 from cuse_netmap._core import Door, Inbox, Region, cuse_door, fuse_door
 from cuse_netmap.config import Device
 from cuse_netmap.errors import Refused, SetupError, remedy
-from cuse_netmap.helper import HelperServer
+from cuse_netmap.helper import HelperServer, clear_stale_sockets
 from cuse_netmap.namespace import bind, mounted_at, unmount
 
 log = logging.getLogger(__name__)
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
+LOCK_SECONDS = 5
 LOOK_SECONDS = 3
 TEST_SECONDS = 20
 
@@ -37,7 +41,9 @@ def program(name: str) -> str:
 
 def clear_stale_mounts(path: Path) -> None:
     """Removes mounts of daemons that died. SetupError: a living one serves there."""
-    while mounted_at(path):
+    while kind := mounted_at(path):
+        if kind != "fuse":
+            raise SetupError(f"something else is mounted over {path}: umount {path}, or use --device NAME")
         # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it.
         probe = subprocess.Popen(
             ["stat", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
@@ -58,8 +64,15 @@ def _taken(path: Path) -> SetupError:
 
 
 def clean_up(path: Path) -> None:
-    """Removes what a daemon that died left at `path`: its mounts, and the file under them. SetupError: one is alive."""
+    """Removes what daemons that died left: at `path` mounts and the file under them, and the helper's sockets of all.
+
+    SetupError: one is alive at `path`.
+    """
     clear_stale_mounts(path)
+    try:
+        clear_stale_sockets()
+    except OSError as error:
+        raise SetupError(f"{error.filename}: {error.strerror}{remedy(error)}") from error
     with suppress(FileNotFoundError):
         if path.is_file() and path.stat().st_size == 0:
             with placeholder(path):
@@ -98,8 +111,17 @@ def placeholder(path: Path) -> Iterator[None]:
     finally:
         with suppress(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink(missing_ok=True)
+            _remove(path)
         os.close(fd)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        log.warning("something is mounted over %s: it stays, and ours under it, dead, until the next start", path)
 
 
 def check_path(path: Path) -> None:
@@ -134,30 +156,41 @@ def group_id(name: str) -> int:
 
 
 @contextmanager
-def uring_enabled(transport: str) -> Iterator[None]:
+def uring_enabled() -> Iterator[None]:
     """The kernel offers FUSE over io_uring to mounts made inside; afterwards the switch is as it was.
 
-    A connection that has it keeps it. The lock is for daemons that start at the same time.
+    A connection that has it keeps it. The lock is for daemons that start at the same time. Refused: it stays off.
     """
-    if transport == "classic" or not URING_SWITCH.exists():
-        yield
-        return
+    if not URING_SWITCH.exists():
+        raise Refused(errno.EOPNOTSUPP, "this kernel's FUSE knows no io_uring: Linux 6.14 or later does")
     with URING_SWITCH.open() as switch:
-        fcntl.flock(switch, fcntl.LOCK_EX)
+        _lock_switch(switch)
         before = switch.read().strip()
-        if before == "Y":
-            yield
-            return
         try:
-            URING_SWITCH.write_text("Y")
+            if before != "Y":
+                URING_SWITCH.write_text("Y")
         except OSError as error:
-            log.warning("FUSE over io_uring stays off: %s: %s", URING_SWITCH, error.strerror)
-            yield
-            return
+            raise Refused(error.errno or 0, f"{URING_SWITCH}: {error.strerror}") from error
         try:
             yield
         finally:
-            URING_SWITCH.write_text(before)
+            if before != "Y":
+                URING_SWITCH.write_text(before)
+
+
+def _lock_switch(switch: TextIO) -> None:
+    """Refused if somebody, and anybody may, holds the lock for longer than a start takes."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(switch, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                reason = f"somebody has held the lock of {URING_SWITCH} for {LOCK_SECONDS} s (fuser -v {URING_SWITCH})"
+                raise Refused(errno.EAGAIN, reason) from error
+            time.sleep(0.05)
+        else:
+            return
 
 
 @dataclass(frozen=True)
@@ -174,11 +207,10 @@ class Doors:
     def description(self) -> str:
         kinds = [*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else [])]
         carried = "FUSE over io_uring" if self.transport == "uring" else "read/write"
-        mapped = (
-            "FUSE passthrough"
-            if self.mmap == "passthrough"
-            else "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
-        )
+        mapped = "FUSE passthrough"
+        if self.mmap == "helper":
+            carried += " (CUSE has nothing else)"
+            mapped = "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
         return f"{' and '.join(kinds)} door, {carried}, mmap by {mapped}"
 
 
@@ -266,26 +298,39 @@ def _fuse_alone(stack: ExitStack, path: Path, settings: Device, gid: int, region
 
 def _fuse(path: Path, settings: Device, gid: int, region: Region, inbox: Inbox) -> Door:
     def attempt(transport: str) -> Door:
-        with uring_enabled(transport):
+        with uring_enabled() if transport == "uring" else nullcontext():
             return fuse_door(region, inbox, str(path), mode=settings.mode, gid=gid, transport=transport)
 
+    no_uring = ""
     try:
-        return attempt(settings.transport)
-    except Refused as refusal:
-        # EOPNOTSUPP: no passthrough, with which no transport helps.
-        if settings.transport != "auto" or refusal.errno == errno.EOPNOTSUPP:
-            raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
-        log.info("read/write instead of io_uring: %s", refusal.reason)
-    try:
-        return attempt("classic")
+        if settings.transport != "classic":
+            try:
+                return attempt("uring")
+            except Refused as refusal:
+                if settings.transport == "uring":
+                    raise
+                no_uring = refusal.reason
+        door = attempt("classic")
     except Refused as refusal:
         raise SetupError(f"the FUSE door: {refusal.reason}{_remedy(refusal)}") from refusal
+    if no_uring:
+        log.info("read/write instead of io_uring: %s", no_uring)
+    return door
+
+
+def helper_library() -> str:
+    """The path of the preloaded helper. SetupError: it is one that cannot be preloaded."""
+    path = program("libnetmap-helper.so")
+    if re.search(r"[\s:]", path):
+        # Where lists of libraries to preload are split; there is no way to quote.
+        raise SetupError(f"{path}: the loader takes no library with a space or colon in its path: move it elsewhere")
+    return path
 
 
 def helper_environment() -> dict[str, str]:
-    """The environment of a program that maps through the helper."""
+    """The environment of a program that maps through the helper. SetupError as `helper_library`."""
     others = os.environ.get("LD_PRELOAD", "")  # some have to be the first
-    return {**os.environ, "LD_PRELOAD": f"{others} {program('libnetmap-helper.so')}".strip()}
+    return {**os.environ, "LD_PRELOAD": f"{others} {helper_library()}".strip()}
 
 
 def prove(path: Path, mmap: str) -> None:

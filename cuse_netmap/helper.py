@@ -21,6 +21,7 @@ from cuse_netmap.processes import command_of
 log = logging.getLogger(__name__)
 
 FOLDER = Path("/run/cuse-netmap")
+DEVICES = Path("/sys/class/cuse")
 TOKEN_SIZE = 16
 TOKEN = struct.Struct(f"{TOKEN_SIZE}s108s")
 MEMORY = struct.Struct("<Q")
@@ -29,6 +30,16 @@ NIOCHELPERTOKEN = 2 << 30 | TOKEN.size << 16 | ord("i") << 8 | 0xF0
 PATIENCE = 2.0  # seconds for a token once connected
 TOKENS_OF_A_FILE = 8  # the newest
 CALLERS = 16  # connections that are listened to at a time
+
+
+def clear_stale_sockets() -> None:
+    """Removes the sockets of daemons that died: a socket stands only while its CUSE device does.
+
+    Those of a `run` too, whose number no other will have. OSError.
+    """
+    for path in FOLDER.glob("*.sock"):
+        if not Path(DEVICES, path.stem).exists():
+            path.unlink(missing_ok=True)
 
 
 class HelperServer:
@@ -45,6 +56,7 @@ class HelperServer:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             FOLDER.mkdir(mode=0o755, exist_ok=True)
+            clear_stale_sockets()
             self.path.unlink(missing_ok=True)  # a dead daemon's: the device's name is ours by now
             self.socket.bind(str(self.path))
             os.chown(self.path, 0, gid)

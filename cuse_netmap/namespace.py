@@ -31,11 +31,12 @@ def unshare_mounts() -> None:
         raise SetupError(f"a private mount namespace: {os.strerror(number)}: {remedy}")
 
 
-def mounted_at(path: Path) -> bool:
-    """Is anything mounted right there? Asks the kernel's table, not the mount."""
+def mounted_at(path: Path) -> str:
+    """The type of the uppermost mount right there, "" for none. Asks the kernel's table, not the mount."""
     wanted = str(path).replace("\\", "\\134").replace(" ", "\\040")
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(line.split()[4] == wanted for line in lines)
+    types = [line.split(" - ")[1].split()[0] for line in lines if line.split()[4] == wanted]
+    return types[-1] if types else ""
 
 
 def bind(source: Path, target: Path) -> None:

@@ -6,19 +6,19 @@ import stat
 import tempfile
 from pathlib import Path
 
-from cuse_netmap.device import program
+from cuse_netmap.device import helper_library
 from cuse_netmap.errors import SetupError
 
 LIST = Path("/etc/ld.so.preload")
 
 
 def enabled() -> bool:
-    return program("libnetmap-helper.so") in _entries()
+    return helper_library() in _entries()
 
 
 def switch(*, on: bool) -> None:
     """Adds our line or takes it out; other lines stay as they are. SetupError: not allowed to."""
-    library = program("libnetmap-helper.so")
+    library = helper_library()
     if on and not Path(library).exists():
         # A line that names no library makes every program on the system complain.
         raise SetupError(f"{library} is missing: run `make build`")

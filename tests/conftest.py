@@ -3,8 +3,6 @@
 
 import ctypes
 import os
-import platform
-import re
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from cuse_netmap.namespace import unshare_mounts
 from tests.support import clients
 from tests.support import daemon as daemons
 from tests.support.daemon import Daemon
+from tests.support.ways import WAYS, ways_here
 
 if TYPE_CHECKING:
     import pluggy
@@ -65,30 +64,6 @@ def pytest_runtest_makereport(
     outcome = yield
     if call.excinfo is not None and "Timeout" in str(call.excinfo.value):
         outcome.get_result().sections.append(("daemons", daemons.report_all()))
-
-
-def kernel_version() -> tuple[int, int]:
-    major, minor = platform.release().split(".")[:2]
-    return int(major), int(re.match(r"[0-9]+", minor)[0])  # type: ignore[index]
-
-
-# Every way in that this kernel has, as the options of serve; what it has not is tested where it is (make guest-test).
-WAYS = {
-    "uring": ("--door=fuse", "--transport=uring"),
-    "classic": ("--door=fuse", "--transport=classic"),
-    "cuse": ("--door=cuse",),
-    "both": ("--door=auto", "--transport=classic"),
-}
-
-
-def ways_here() -> dict[str, str]:
-    """WAYS by name, with why not, or "" if the kernel has it."""
-    passthrough = "" if kernel_version() >= (6, 9) else "FUSE passthrough needs Linux 6.9"
-    uring = "" if Path("/sys/module/fuse/parameters/enable_uring").exists() else "FUSE knows no io_uring"
-    cuse = "" if Path("/dev/cuse").exists() else "no /dev/cuse"
-    ways = {"uring": passthrough or uring, "classic": passthrough, "cuse": cuse, "both": passthrough or cuse}
-    wanted = os.environ.get("CUSE_NETMAP_TEST_WAYS", " ".join(ways)).split()
-    return {name: reason or ("" if name in wanted else "not asked for") for name, reason in ways.items()}
 
 
 def pytest_report_header() -> list[str]:

@@ -10,11 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
+from cuse_netmap.control.admin import REQUESTS
+from cuse_netmap.control.options import RegisterOptions
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
     IOCTL_NAMES,
@@ -26,8 +28,6 @@ from cuse_netmap.control.requests import (
     NIOCTXSYNC,
     Legacy,
     LegacyCommand,
-    PoolsInfo,
-    PortInfo,
     Register,
     RequestType,
 )
@@ -45,21 +45,6 @@ EXPLAINED_MOST = 100  # programs choose their names
 CLOSING_GRACE = 0.2
 CLOSING_LOOK = 0.02  # a close() that was not the last one is one no more after a while, without notice
 
-NOT_YET = {
-    # Requests for kinds of ports that do not exist here get what netmap says of a missing one.
-    RequestType.VALE_ATTACH: (errno.EINVAL, "there are no VALE switches"),
-    RequestType.VALE_DETACH: (errno.ENXIO, "there are no VALE switches"),
-    RequestType.VALE_LIST: (errno.ENOENT, "there are no VALE switches"),
-    RequestType.PORT_HDR_SET: (errno.ENXIO, "there are no VALE ports"),
-    RequestType.VALE_NEWIF: (errno.ENXIO, "there are no persistent VALE ports"),
-    RequestType.VALE_DELIF: (errno.ENXIO, "there are no persistent VALE ports"),
-    RequestType.VALE_POLLING_ENABLE: (errno.ENXIO, "there are no VALE switches"),
-    RequestType.VALE_POLLING_DISABLE: (errno.ENXIO, "there are no VALE switches"),
-    RequestType.SYNC_KLOOP_START: (errno.ENXIO, "the descriptor has no CSB"),
-    RequestType.SYNC_KLOOP_STOP: (errno.ENXIO, "the descriptor has no CSB"),
-    RequestType.CSB_ENABLE: (errno.EINVAL, "CSB is not supported"),
-}
-
 
 @dataclass
 class Work:
@@ -69,7 +54,8 @@ class Work:
     what: str
     decide: "Callable[[Work], None]"
     finish: Callable[[bool], None]
-    port: str | None = None  # of a REGISTER: whose release may turn a refusal into a success
+    awaits: str | None = None  # the port whose release, if it is under way, is to be waited for
+    options: RegisterOptions = field(default_factory=lambda: RegisterOptions([]))  # of a REGISTER
     bound: bool = False  # the descriptor holds a port through this request
 
 
@@ -150,6 +136,13 @@ class Control:
     def _attempt(self, work: Work) -> None:
         """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
         refusal = self._decide(work)
+        work.options.decided()
+        if refusal is None:
+            try:
+                work.options.write(work.request)
+            except Refused as failed:
+                refusal = failed
+                self._unbind(work)
         try:
             work.finish(refusal is None)
         except Refused as unwritable:
@@ -159,11 +152,18 @@ class Control:
                 work.request.open.activate()
         else:
             refusal = refusal or Refused(errno.EINTR, "interrupted")
-            if work.bound:
-                with self.lock:
-                    self.registry.release(work.request.open)
-                    self.released.notify_all()
+            self._unbind(work)
+        if work.options.known:
+            with self.lock:
+                work.options.end(self.registry, succeeded=work.bound)
         self._answer(work.request, work.what, refusal)
+
+    def _unbind(self, work: Work) -> None:
+        if work.bound:
+            work.bound = False
+            with self.lock:
+                self.registry.release(work.request.open)
+                self.released.notify_all()
 
     def _decide(self, work: Work) -> Refused | None:
         """Decides a request, a REGISTER only once whoever is just closing its port has closed it.
@@ -176,12 +176,12 @@ class Control:
             while True:
                 if work.request.abandoned:
                     return Refused(errno.EINTR, "interrupted")
-                if work.port is not None and self._wait_for_release(work.port, until):
+                if work.awaits is not None and self._wait_for_release(work.awaits, until):
                     continue
                 try:
                     work.decide(work)
                 except Refused as refusal:
-                    short = refusal.errno == errno.ENOMEM and work.port is not None
+                    short = refusal.errno == errno.ENOMEM and work.awaits is not None
                     if not (short and self._wait_for_release(None, until)):
                         return refusal
                 except Exception:
@@ -247,30 +247,40 @@ class Control:
             given.header.reserved = 0
             given.write_back(succeeded=False)
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
-        handler = self._handlers().get(given.header.reqtype, self._unknown)
-        port = given.header.name if given.header.reqtype == RequestType.REGISTER else None
-        return Work(request, f"NIOCCTRL {what}", partial(handler, given), given.write_back, port)
+        kind = given.header.reqtype
+        decide = self._register if kind == RequestType.REGISTER else self._administer
+        changes = kind == RequestType.REGISTER or (kind in REQUESTS and REQUESTS[kind].changes)
+        awaits = given.header.name if changes else None
+        work = Work(request, f"NIOCCTRL {what}", partial(decide, given), given.write_back, awaits)
+        if kind == RequestType.REGISTER:
+            work.options = RegisterOptions(given.options)
+            work.options.read(request)
+        return work
 
-    def _handlers(self) -> dict[int, Callable[[Transaction, Work], None]]:
-        return {
-            RequestType.REGISTER: self._register,
-            RequestType.PORT_INFO_GET: self._port_info,
-            RequestType.POOLS_INFO_GET: self._pools_info,
-            RequestType.PORT_HDR_GET: self._port_header,
-            **{kind: partial(_not_yet, kind) for kind in NOT_YET},
-        }
-
-    def _unknown(self, given: Transaction, _work: Work) -> None:
-        raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
+    def _administer(self, given: Transaction, _work: Work) -> None:
+        kind = REQUESTS.get(given.header.reqtype)
+        if kind is None:
+            raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
+        asked = kind.body.decode(given.body) if kind.body else None
+        name, answer = kind.decide(self.registry, given.header.name, asked)
+        if name != given.header.name:
+            given.header.write_name(name)
+        given.answer = answer.encode() if answer else None
 
     def _register(self, given: Transaction, work: Work) -> None:
-        answer = self._bind(work, given.header.name, Register.decode(given.body))
-        if given.options:
-            # What nobody has handled fails the request, after the fact, as in netmap.
+        asked = Register.decode(given.body)
+        work.options.place(self.registry, work.request.open, asked)
+        answer = self._bind(work, given.header.name, asked)
+        try:
+            work.options.bound(self.registry, work.request.open, answer)
+            if unknown := work.options.unknown():
+                # What nobody has handled fails the request, after the fact, as in netmap.
+                kinds = ", ".join(map(str, unknown))
+                raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+        except Refused:
             self.registry.release(work.request.open)
             work.bound = False
-            kinds = ", ".join(str(option.type) for option in given.options)
-            raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+            raise
         given.answer = answer.encode()
 
     def _bind(self, work: Work, name: str, asked: Register) -> Register:
@@ -282,28 +292,6 @@ class Control:
             what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"
             log.warning("%s: pid %d (%s): %s", name, request.pid, command, what)
         return answer
-
-    def _port_info(self, given: Transaction, _work: Work) -> None:
-        asked = PortInfo.decode(given.body)
-        given.answer = self.registry.port_info(given.header.name, asked.mem_id).encode()
-
-    def _pools_info(self, given: Transaction, _work: Work) -> None:
-        asked = PoolsInfo.decode(given.body)
-        name = given.header.name
-        if not name:
-            raise Refused(errno.ENXIO, "no port is named")
-        info = self.registry.port_info(name, asked.mem_id)
-        answer = PoolsInfo(memsize=info.memsize, mem_id=info.mem_id)
-        for pool in ("if", "ring", "buf"):
-            geometry = self.registry.region.pool(pool)
-            setattr(answer, f"{pool}_offset", geometry.offset)
-            setattr(answer, f"{pool}_total", geometry.objtotal)
-            setattr(answer, f"{pool}_size", geometry.objsize)
-        given.answer = answer.encode()
-
-    def _port_header(self, given: Transaction, _work: Work) -> None:
-        self.registry.find(given.header.name, 0, 0)
-        given.answer = bytes(len(given.body))  # interfaces have no virtio-net header
 
     # ---- the legacy requests
 
@@ -317,52 +305,25 @@ class Control:
         def finish(_succeeded: bool) -> None:
             request.write(request.argument, given.encode())
 
-        port = given.name if request.command == NIOCREGIF else ""
-        return Work(request, what, partial(decide, given), finish, port)
+        return Work(request, what, partial(decide, given), finish, given.name)
 
     def _legacy_info(self, given: Legacy, _work: Work) -> None:
         legacy.check_version(given)
-        if given.cmd == LegacyCommand.BDG_LIST:
-            raise Refused(errno.ENOENT, "there are no VALE switches")
-        legacy.from_port_info(given, self.registry.port_info(given.name, given.arg2))
+        self._legacy_command(given, legacy.LIST if given.cmd == LegacyCommand.BDG_LIST else legacy.INFO)
 
     def _legacy_register(self, given: Legacy, work: Work) -> None:
         legacy.check_version(given)
         if given.cmd != LegacyCommand.REGISTER:
-            self._legacy_command(given)
+            self._legacy_command(given, legacy.command(given))
             return
         name, asked = legacy.to_register(given)
         legacy.from_register(given, self._bind(work, name, asked))
 
-    def _legacy_command(self, given: Legacy) -> None:
-        kind = (
-            {
-                LegacyCommand.BDG_ATTACH: RequestType.VALE_ATTACH,
-                LegacyCommand.BDG_DETACH: RequestType.VALE_DETACH,
-                LegacyCommand.BDG_VNET_HDR: RequestType.PORT_HDR_SET,
-                LegacyCommand.BDG_NEWIF: RequestType.VALE_NEWIF,
-                LegacyCommand.BDG_DELIF: RequestType.VALE_DELIF,
-                LegacyCommand.BDG_POLLING_ON: RequestType.VALE_POLLING_ENABLE,
-                LegacyCommand.BDG_POLLING_OFF: RequestType.VALE_POLLING_DISABLE,
-            }.get(LegacyCommand(given.cmd))
-            if given.cmd in LegacyCommand.__members__.values()
-            else None
-        )
-        if given.cmd == LegacyCommand.VNET_HDR_GET:
-            self.registry.find(given.name, 0, 0)
-            given.arg1 = 0
-        elif given.cmd in (LegacyCommand.PT_HOST_CREATE, LegacyCommand.PT_HOST_DELETE):
-            raise Refused(errno.ENOMEM, "ptnetmap is gone")
-        elif kind is None:
-            raise Refused(errno.EINVAL, f"there is no nr_cmd {given.cmd}")
-        else:
-            number, reason = NOT_YET[kind]
-            raise Refused(number, reason)
-
-
-def _not_yet(kind: RequestType, _given: Transaction, _work: Work) -> None:
-    number, reason = NOT_YET[kind]
-    raise Refused(number, reason)
+    def _legacy_command(self, given: Legacy, command: legacy.Command) -> None:
+        name, answer = REQUESTS[command.type].decide(self.registry, given.name, command.body(given))
+        if name != given.name:
+            legacy.write_name(given, name)
+        command.answer(given, answer)
 
 
 def _log_refusal(pid: int, program: str, what: str, refusal: Refused) -> None:

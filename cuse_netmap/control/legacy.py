@@ -2,6 +2,10 @@
 """NIOCGINFO and NIOCREGIF in terms of today's requests, and back (ABI.md section 5)."""
 
 import errno
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 from cuse_netmap.control.requests import (
     API,
@@ -14,13 +18,26 @@ from cuse_netmap.control.requests import (
     LEGACY_SW_RING,
     Flag,
     Legacy,
+    LegacyCommand,
     Mode,
+    NewInterface,
+    PollingMode,
+    PortHeader,
     PortInfo,
+    Record,
     Register,
+    RequestType,
+    ValeAttach,
+    ValeDetach,
+    ValeList,
+    ValePolling,
+    encode_name,
 )
 from cuse_netmap.errors import Refused
 
 NAME_MAX = 63  # of the modern name that a pipe's is built in
+NAME_FIELD = 15  # characters of nr_name
+ATTACH_HOST = 1  # in nr_arg1 of BDG_ATTACH: with the host rings
 U32 = 0xFFFFFFFF
 
 
@@ -72,9 +89,83 @@ def from_register(request: Legacy, answer: Register) -> None:
     _sizes(request, answer)
 
 
-def from_port_info(request: Legacy, answer: PortInfo) -> None:
-    """What NIOCGINFO writes back; nr_offset stays as sent."""
+# ---- nr_cmd: the requests that NIOCCTRL has types for
+
+
+@dataclass(frozen=True)
+class Command:
+    """The request that an nr_cmd means, and what goes back of its answer."""
+
+    type: RequestType
+    body: Callable[[Legacy], Record | None]
+    answer: Callable[[Legacy, Any], None] = lambda _request, _answer: None
+
+
+def _attach(request: Legacy) -> ValeAttach:
+    _, register = to_register(request)
+    register.mode = Mode.NIC_SW if request.arg1 & ATTACH_HOST else Mode.ALL_NIC
+    return ValeAttach(register.encode(), 0)
+
+
+def _new_interface(request: Legacy) -> NewInterface:
+    return NewInterface(request.tx_slots, request.rx_slots, request.tx_rings, request.rx_rings, request.arg2)
+
+
+def _polling(request: Legacy) -> ValePolling:
+    modes = {Mode.ONE_NIC: PollingMode.MULTI_CPU, Mode.ALL_NIC: PollingMode.SINGLE_CPU}
+    mode = modes.get(Mode(request.flags & LEGACY_MODE_MASK), 0) if request.flags & LEGACY_MODE_MASK in modes else 0
+    return ValePolling(mode, request.ringid & LEGACY_RING_MASK, request.arg1)
+
+
+def _port_info(request: Legacy) -> PortInfo:
+    return PortInfo(mem_id=request.arg2)
+
+
+def _header_back(request: Legacy, answer: PortHeader) -> None:
+    request.arg1 = answer.length
+
+
+def _list_back(request: Legacy, answer: ValeList) -> None:
+    request.arg1, request.arg2 = answer.bridge_idx, answer.port_idx
+
+
+def _sizes_back(request: Legacy, answer: NewInterface) -> None:
+    request.tx_slots, request.rx_slots = answer.tx_slots, answer.rx_slots
+    request.tx_rings, request.rx_rings = answer.tx_rings, answer.rx_rings
+    request.arg2 = answer.mem_id
+
+
+def _info_back(request: Legacy, answer: PortInfo) -> None:
     _sizes(request, answer)
+
+
+INFO = Command(RequestType.PORT_INFO_GET, _port_info, _info_back)
+LIST = Command(RequestType.VALE_LIST, lambda request: ValeList(request.arg1, request.arg2), _list_back)
+COMMANDS: Mapping[int, Command] = MappingProxyType(
+    {
+        LegacyCommand.BDG_ATTACH: Command(RequestType.VALE_ATTACH, _attach),
+        LegacyCommand.BDG_DETACH: Command(RequestType.VALE_DETACH, lambda _request: ValeDetach()),
+        LegacyCommand.BDG_VNET_HDR: Command(RequestType.PORT_HDR_SET, lambda request: PortHeader(request.arg1)),
+        LegacyCommand.VNET_HDR_GET: Command(RequestType.PORT_HDR_GET, lambda _request: PortHeader(), _header_back),
+        LegacyCommand.BDG_NEWIF: Command(RequestType.VALE_NEWIF, _new_interface, _sizes_back),
+        LegacyCommand.BDG_DELIF: Command(RequestType.VALE_DELIF, lambda _request: None),
+        LegacyCommand.BDG_POLLING_ON: Command(RequestType.VALE_POLLING_ENABLE, _polling),
+        LegacyCommand.BDG_POLLING_OFF: Command(RequestType.VALE_POLLING_DISABLE, _polling),
+    }
+)
+
+
+def command(request: Legacy) -> Command:
+    """What a NIOCREGIF with an nr_cmd means. Refused ENOMEM: ptnetmap, as there; EINVAL: there is no such command."""
+    if request.cmd in (LegacyCommand.PT_HOST_CREATE, LegacyCommand.PT_HOST_DELETE):
+        raise Refused(errno.ENOMEM, "ptnetmap is gone")
+    if request.cmd not in COMMANDS:
+        raise Refused(errno.EINVAL, f"there is no nr_cmd {request.cmd}")
+    return COMMANDS[request.cmd]
+
+
+def write_name(request: Legacy, name: str) -> None:
+    request.raw_name = encode_name(name)[:NAME_FIELD].ljust(NAME_FIELD + 1, b"\0")
 
 
 def _sizes(request: Legacy, answer: Register | PortInfo) -> None:

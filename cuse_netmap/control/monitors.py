@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cuse_netmap._core import Port, monitor_port
 from cuse_netmap.control import names
 from cuse_netmap.control.names import Kind
-from cuse_netmap.control.requests import MONITOR, Flag, Mode, Register
+from cuse_netmap.control.requests import MONITOR, Flag, Register
 from cuse_netmap.errors import Refused
 
 
@@ -21,9 +21,9 @@ def open_port(name: str, request: Register, find: Callable[[str], Port]) -> Port
     try:
         parent = find(name)
     except Refused as refusal:
-        if names.parse(name, Mode.ALL_NIC, 0).kind is Kind.INTERFACE:
+        if names.parse(name).kind is Kind.INTERFACE:
             raise
         raise Refused(errno.EINVAL, f"nobody has {name} open") from refusal
-    port = monitor_port(parent, request.flags, {"tx": request.tx_slots, "rx": request.rx_slots})
+    port = monitor_port(parent, request.flags, request.tx_slots, request.rx_slots)
     request.host_tx_rings, request.host_rx_rings = 1, max(parent.host_rings("tx"), parent.host_rings("rx"))
     return port

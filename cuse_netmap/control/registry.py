@@ -3,16 +3,21 @@
 
 import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from cuse_netmap._core import OpenFile, Port, Region, null_port
+from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
 from cuse_netmap.control import monitors, names
-from cuse_netmap.control.names import Kind
-from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, PortInfo, Register
+from cuse_netmap.control.names import Kind, PortName
+from cuse_netmap.control.pipes import Pipes
+from cuse_netmap.control.requests import GLOBAL_MEM_ID, Flag, PortInfo, Register
+from cuse_netmap.control.sizes import Asked
+from cuse_netmap.control.vale import Vale
 from cuse_netmap.errors import Refused
 
 log = logging.getLogger(__name__)
+
+MAX_BRIDGES = 8
 
 
 @dataclass
@@ -31,11 +36,14 @@ class Holder:
 
     open: OpenFile
     port: Port
-    name: str
+    parsed: PortName
     pid: int
     command: str
-    private: bool = False  # the port ends with this file
     in_vain: bool = False  # its program needs the helper to map the memory, and has not used it
+
+    @property
+    def name(self) -> str:
+        return self.parsed.name
 
 
 def crossed(port: Port) -> str:
@@ -53,14 +61,17 @@ def crossed(port: Port) -> str:
 
 
 class Registry:
-    """The ports of one region."""
+    """The ports of one region, whatever made them."""
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: Region, max_bridges: Callable[[], int] = lambda: MAX_BRIDGES) -> None:
         self.region = region
         self.wires: dict[str, Wire] = {}
+        self.removed: list[Port] = []  # wires that are no more, but somebody has them open
+        self.pipes = Pipes()
+        self.vale = Vale(lambda name: self._wire(name).port, max_bridges)
         self.holders: dict[int, Holder] = {}
 
-    # ---- ports
+    # ---- wires
 
     def add_wire(self, wire: Wire) -> None:
         self.wires[wire.name] = wire
@@ -68,32 +79,79 @@ class Registry:
     def remove_wire(self, name: str) -> None:
         """Programs that hold it get EIO and POLLERR; the port itself ends with the last of them."""
         wire = self.wires.pop(name)
+        if wire.port.attached:
+            self.vale.drop(wire.port)
         if wire.port.files:
             wire.port.mark_gone()
-            for holder in self.holding(wire.port):
-                holder.private = True
+            self.removed.append(wire.port)
         else:
             wire.port.close()
 
-    def holding(self, port: Port) -> Iterator[Holder]:
-        return (holder for holder in self.holders.values() if holder.port is port)
-
-    def check_mem_id(self, mem_id: int) -> None:
-        if mem_id not in (0, GLOBAL_MEM_ID):
-            raise Refused(errno.EINVAL, f"there is no memory region {mem_id}")
-
-    def find(self, name: str, mode: int, flags: int) -> Wire:
-        """The existing port of that name; Refused ENXIO."""
-        parsed = names.parse(name, mode, flags)
+    def _wire(self, name: str) -> Wire:
         wire = self.wires.get(name)
-        if parsed.kind is not Kind.INTERFACE:
-            raise Refused(errno.ENXIO, f"there is no {parsed.kind.value} {name!r}")
         if wire is None:
             known = ", ".join(sorted(self.wires)) or "none"
             raise Refused(errno.ENXIO, f"there is no port {name!r} (configured: {known})")
         if wire.port.gone:
             raise Refused(errno.ENXIO, f"the interface behind {name} has disappeared")
         return wire
+
+    # ---- ports
+
+    def check_mem_id(self, mem_id: int) -> None:
+        if mem_id not in (0, GLOBAL_MEM_ID):
+            raise Refused(errno.EINVAL, f"there is no memory region {mem_id}")
+
+    def find(self, name: str) -> Port:
+        """The existing port of that name. Refused ENXIO, or ENODEV of a pipe."""
+        parsed = names.parse(name)
+        match parsed.kind:
+            case Kind.PIPE:
+                return self.pipes.find(parsed)
+            case Kind.VALE:
+                return self.vale.find(parsed)
+            case _:
+                return self._interface(name)
+
+    def _open(self, name: PortName, asked: Asked) -> Port:
+        """The port of that name, made for the program that asks if it is of a kind that is; then it must be settled."""
+        match name.kind:
+            case Kind.PIPE:
+                return self.pipes.open(name, self.region, self._parent(name.parent), asked)
+            case Kind.VALE:
+                return self.vale.open(name, self.region, asked)
+            case Kind.NULL:
+                sizes = Sizes(asked.tx_rings, asked.rx_rings, asked.tx_slots, asked.rx_slots)
+                return null_port(self.region, f"null:{name.name}", sizes)
+            case _:
+                return self._interface(name.name)
+
+    def _interface(self, name: str) -> Port:
+        persistent = self.vale.persistent.get(name)
+        if persistent:
+            return persistent.port
+        wire = self._wire(name)
+        if not wire.port.files:
+            wire.port.set_mtu(wire.mtu())
+        return wire.port
+
+    def _parent(self, name: str) -> Port | None:
+        """Of a pipe: it need not be open, nor exist."""
+        try:
+            return self.find(name)
+        except Refused:
+            return None
+
+    def _settle(self, name: PortName, port: Port) -> None:
+        """What was made for programs goes with the last of them."""
+        if name.kind is Kind.PIPE:
+            self.pipes.settle(name)
+        elif name.kind is Kind.VALE:
+            self.vale.settle(name)
+        elif not port.files and (name.kind in (Kind.NULL, Kind.MONITOR) or port in self.removed):
+            if port in self.removed:
+                self.removed.remove(port)
+            port.close()
 
     # ---- files
 
@@ -102,43 +160,24 @@ class Registry:
         if open_file.id in self.holders:
             raise Refused(errno.EBUSY, "this descriptor is bound to a port already")
         self.check_mem_id(request.mem_id)
-        kind = names.parse(name, request.mode, request.flags).kind
-        private = kind in (Kind.NULL, Kind.MONITOR)
-        port = self._open(kind, name, request)
+        parsed = names.parse(name, request.mode, request.flags)
+        if parsed.kind is Kind.NULL and request.mem_id == 0:
+            raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
+        monitor = parsed.kind is Kind.MONITOR
+        port = monitors.open_port(name, request, self.find) if monitor else self._open(parsed, request)
         try:
+            if self.vale.header(port) and not request.flags & Flag.ACCEPT_VNET_HDR:
+                raise Refused(errno.EIO, f"{name} has a virtio-net header, which the program does not accept")
             answer = Register.decode(open_file.register(port, request.encode()))
         except Refused:
-            if private:
-                port.close()
+            self._settle(parsed, port)
             raise
         answer.mem_id = GLOBAL_MEM_ID
         in_vain = not open_file.mappable and not any(
             h.command == command and not h.in_vain for h in self.holders.values()
         )
-        self.holders[open_file.id] = Holder(open_file, port, name, pid, command, private, in_vain)
+        self.holders[open_file.id] = Holder(open_file, port, parsed, pid, command, in_vain)
         return answer
-
-    def _open(self, kind: Kind, name: str, request: Register) -> Port:
-        match kind:
-            case Kind.NULL:
-                return self._new_null_port(name, request)
-            case Kind.MONITOR:
-                return monitors.open_port(name, request, lambda parent: self.find(parent, Mode.ALL_NIC, 0).port)
-            case _:
-                return self._interface(name, request)
-
-    def _interface(self, name: str, request: Register) -> Port:
-        wire = self.find(name, request.mode, request.flags)
-        if not wire.port.files:
-            wire.port.set_mtu(wire.mtu())
-        return wire.port
-
-    def _new_null_port(self, name: str, request: Register) -> Port:
-        if request.mem_id == 0:
-            raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        rings = {"tx": request.tx_rings, "rx": request.rx_rings}
-        slots = {"tx": request.tx_slots, "rx": request.rx_slots}
-        return null_port(self.region, f"null:{name}", rings, slots)
 
     def map(self, open_file: OpenFile) -> None:
         """Its program maps the memory through the helper. Refused EINVAL: it is not registered."""
@@ -157,32 +196,40 @@ class Registry:
         if holder.port.files == 1 and (what := crossed(holder.port)):
             log.info("%s: %s", holder.name, what)
         holder.open.unregister()
-        if holder.private and not holder.port.files:
-            holder.port.close()
+        self._settle(holder.parsed, holder.port)
         return holder
 
     def perhaps_closing(self, name: str | None) -> bool:
-        """Whether somebody who holds the port of that name, or with None any, is perhaps just closing it."""
-        holders = (holder for holder in self.holders.values() if name in (None, holder.name))
+        """Whether somebody who holds what that name concerns, or with None anybody, is perhaps just closing it."""
+        wanted = None if name is None else names.concerns(name)
+        holders = (holder for holder in self.holders.values() if wanted in (None, names.concerns(holder.name)))
         return any(holder.open.perhaps_closing for holder in holders)
 
     # ---- information
 
-    def port_info(self, name: str, mem_id: int) -> PortInfo:
+    def port_info(self, name: str, asked: PortInfo) -> PortInfo:
         """PORT_INFO_GET: an empty name asks for the memory only."""
-        self.check_mem_id(mem_id)
+        self.check_mem_id(asked.mem_id)
         info = PortInfo(memsize=self.region.size, mem_id=GLOBAL_MEM_ID)
         if not name:
             return info
-        port = self.find(name, Mode.ALL_NIC, 0).port
-        info.tx_slots, info.rx_slots = port.slots("tx"), port.slots("rx")
-        info.tx_rings, info.rx_rings = port.rings("tx"), port.rings("rx")
+        parsed = names.parse(name)
+        port = self._open(parsed, asked)
+        had = port.sizes
+        info.tx_slots, info.rx_slots, info.tx_rings, info.rx_rings = (
+            had.tx_slots,
+            had.rx_slots,
+            had.tx_rings,
+            had.rx_rings,
+        )
         info.host_tx_rings, info.host_rx_rings = port.host_rings("tx"), port.host_rings("rx")
+        self._settle(parsed, port)
         return info
 
     def close(self) -> None:
         """When no file can be used any more."""
         for holder in list(self.holders.values()):
             self.release(holder.open)
+        self.vale.close()
         for name in list(self.wires):
             self.remove_wire(name)

@@ -160,6 +160,9 @@ class Header(Record):
     def name(self) -> str:
         return decode_name(self.raw_name[:63])
 
+    def write_name(self, name: str) -> None:
+        self.raw_name = encode_name(name)[:63].ljust(64, b"\0")
+
 
 @dataclass
 class Option(Record):
@@ -236,6 +239,83 @@ class PortHeader(Record):
     LAYOUT = struct.Struct("<I4x")
 
     length: int = 0
+
+
+@dataclass
+class ValeAttach(Record):
+    """nmreq_vale_attach, 64 bytes: a REGISTER's body, and the port's place on the switch."""
+
+    LAYOUT = struct.Struct("<56sI4x")
+
+    raw_register: bytes
+    port_index: int
+
+    @property
+    def register(self) -> Register:
+        return Register.decode(self.raw_register)
+
+
+@dataclass
+class ValeDetach(Record):
+    """nmreq_vale_detach, 8 bytes."""
+
+    LAYOUT = struct.Struct("<I4x")
+
+    port_index: int = 0
+
+
+@dataclass
+class ValeList(Record):
+    """nmreq_vale_list, 8 bytes: where a port is, or where to look for the next."""
+
+    LAYOUT = struct.Struct("<H2xI")
+
+    bridge_idx: int = 0
+    port_idx: int = 0
+
+
+@dataclass
+class NewInterface(Record):
+    """nmreq_vale_newif, 16 bytes."""
+
+    LAYOUT = struct.Struct("<IIHHH2x")
+
+    tx_slots: int = 0
+    rx_slots: int = 0
+    tx_rings: int = 0
+    rx_rings: int = 0
+    mem_id: int = 0
+
+
+class PollingMode(enum.IntEnum):
+    """nr_mode of VALE_POLLING_ENABLE: NETMAP_POLLING_MODE_*."""
+
+    SINGLE_CPU = 1
+    MULTI_CPU = 2
+
+
+@dataclass
+class ValePolling(Record):
+    """nmreq_vale_polling, 16 bytes."""
+
+    LAYOUT = struct.Struct("<III4x")
+
+    mode: int = 0
+    first_cpu: int = 0
+    cpus: int = 0
+
+
+@dataclass
+class OffsetsBody(Record):
+    """nmreq_opt_offsets, 56 bytes with its header: what the option OFFSETS says."""
+
+    LAYOUT = struct.Struct("<QQIIQ")
+
+    max_offset: int = 0
+    initial_offset: int = 0
+    offset_bits: int = 0
+    tx_align: int = 0
+    min_gap: int = 0
 
 
 @dataclass

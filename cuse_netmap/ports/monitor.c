@@ -94,12 +94,19 @@ static void monitor_arm(struct nm_kring *kring, bool ready) {
 
 static void monitor_destroy(struct nm_port *port) { free(port->private); }
 
-static const struct nm_port_ops monitor_ops = {.kind = "monitor",
+static const struct nm_port_ops copying_ops = {.kind = "monitor",
+                                               .offsets = true,
                                                .start = monitor_start,
                                                .stop = monitor_stop,
                                                .sync = monitor_sync,
                                                .arm = monitor_arm,
                                                .destroy = monitor_destroy};
+
+static const struct nm_port_ops zero_copy_ops = {.kind = "zero-copy monitor",
+                                                 .start = monitor_start,
+                                                 .stop = monitor_stop,
+                                                 .sync = monitor_sync,
+                                                 .destroy = monitor_destroy};
 
 /* As many as the monitored rings have unless something else is asked for, within what is possible.
  */
@@ -114,7 +121,7 @@ static uint32_t bound_slots(const struct nm_port *parent, enum nm_dir dir, uint3
 
 int nm_monitor_create(struct nm_port *parent, uint64_t flags, const uint32_t slots[NM_DIRS],
                       struct nm_port **out, struct nm_refusal *why) {
-    if (parent->ops == &monitor_ops)
+    if (parent->ops == &copying_ops || parent->ops == &zero_copy_ops)
         return nm_refuse(why, EINVAL, "%s is a monitor itself", parent->name);
     if (!parent->files) return nm_refuse(why, EINVAL, "nobody has %s open", parent->name);
     uint32_t rx = parent->num_rings[NM_RX], tx = parent->num_rings[NM_TX], most = rx > tx ? rx : tx;
@@ -129,7 +136,7 @@ int nm_monitor_create(struct nm_port *parent, uint64_t flags, const uint32_t slo
     snprintf(name, sizeof(name), "%s/%s%s%s#%u", parent->name, monitor->zero_copy ? "z" : "",
              monitor->of[NM_RX] ? "r" : "", monitor->of[NM_TX] ? "t" : "", parent->monitors++);
     struct nm_port_config config = {.name = name,
-                                    .ops = &monitor_ops,
+                                    .ops = monitor->zero_copy ? &zero_copy_ops : &copying_ops,
                                     .private = monitor,
                                     .rings = {[NM_RX] = most, [NM_TX] = 1},
                                     .has_host = parent->has_host};

@@ -77,11 +77,17 @@ static int fetch_memory(const struct netmap_helper_token *token,
     return received;
 }
 
-/* Is it the descriptor of a CUSE device? Others are not asked anything. */
-static bool of_cuse(int fd) {
+/* A program with more rights than its caller, or fewer system calls than we need, is left alone.
+ * Asking may itself be a call too many, so it is asked only where there is much to suspect. */
+static bool restricted(void) {
+    return getauxval(AT_SECURE) || prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 0;
+}
+
+/* Is it the descriptor of a CUSE device, and may we help? Others are not asked anything. */
+static bool to_help(int fd) {
     struct stat status;
     char path[64], subsystem[PATH_MAX];
-    if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode)) return false;
+    if (fstat(fd, &status) < 0 || !S_ISCHR(status.st_mode) || restricted()) return false;
     snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/subsystem", major(status.st_rdev),
              minor(status.st_rdev));
     ssize_t length = readlink(path, subsystem, sizeof(subsystem) - 1);
@@ -89,11 +95,6 @@ static bool of_cuse(int fd) {
     subsystem[length] = 0;
     const char *name = strrchr(subsystem, '/');
     return name && strcmp(name, "/cuse") == 0;
-}
-
-/* A program with more rights than its caller, or fewer system calls than we need, is left alone. */
-static bool restricted(void) {
-    return getauxval(AT_SECURE) || prctl(PR_GET_SECCOMP, 0, 0, 0, 0) != 0;
 }
 
 /* mmap of a device of ours; MAP_FAILED with errno as netmap has it, or ENODEV untouched. */
@@ -126,7 +127,7 @@ void *mmap(void *address, size_t length, int protection, int flags, int fd, off_
     int before_call = errno;
     void *mapped = map(address, length, protection, flags, fd, offset);
     if (mapped != MAP_FAILED || errno != ENODEV) return mapped;
-    if (restricted() || !of_cuse(fd)) {
+    if (!to_help(fd)) {
         errno = ENODEV;
         return mapped;
     }

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the tests of the ABI share: one daemon a module with ports of several kinds."""
+"""What the tests of the ABI share: one daemon a module with ports of several kinds, and its wire with two ends."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
+from tests.support.host import Host
 
 PORTS = """
 [ports.tap0]
@@ -32,3 +34,19 @@ def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     config.write_text(PORTS)
     with Daemon(folder / "log", f"--config={config}") as served:
         yield served
+
+
+@pytest.fixture
+def host(wires: Daemon) -> Iterator[Host]:
+    """The host's side of tap1, whose rings have 16 slots."""
+    del wires
+    with Host("tap1") as opened:
+        yield opened
+
+
+@pytest.fixture
+def wire(host: Host) -> Iterator[Port]:
+    """The program's side of tap1."""
+    del host
+    with Port("tap1") as opened:
+        yield opened

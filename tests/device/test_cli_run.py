@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.command import COMMAND, cuse_netmap, one_sentence
 from tests.support.host import ip
+from tests.support.steps import wait_until
 
 SOON = 10.0
 # Nobody else's processes, mounts and interfaces are looked at, and /dev is shared by the whole machine.
@@ -30,13 +31,6 @@ def commands() -> list[str]:
         with suppress(OSError):
             found.append(process.read_text().replace("\0", " "))
     return [one for one in found if MINE in one]
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)

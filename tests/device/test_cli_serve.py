@@ -6,18 +6,22 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from cuse_netmap.client import Port
+from cuse_netmap.helper import FOLDER
+from cuse_netmap.namespace import bind, unmount
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
+from tests.support.steps import refused
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 
@@ -28,14 +32,6 @@ def mounts() -> str:
 
 def links() -> set[str]:
     return {line.split(":")[1].strip() for line in ip("-o", "link").splitlines()}
-
-
-def refused(name: str) -> int | None:
-    try:
-        Port(name).close()
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 # ---- start and end
@@ -69,7 +65,7 @@ def test_serve_ends_with_status_0_and_leaves_no_trace(start_daemon: Callable[...
     daemon = start_daemon("--tap=tap0", "--tap=tap1", f"--device={MINE}")
     during = traces()
     assert during["node"]
-    assert during["mounts"]
+    assert bool(during["mounts"]) == (daemon.mmap == "passthrough")
     assert {"tap0", "tap1"} <= links()
     assert daemon.stop(number) == 0
     assert traces() == before
@@ -87,6 +83,44 @@ def test_the_switch_of_io_uring_is_set_back_as_soon_as_the_mount_is_made(start_d
         assert URING_SWITCH.read_text() == before
 
 
+@pytest.fixture
+def locked_switch(tmp_path: Path) -> Iterator[Path]:
+    """Somebody has locked the switch, which anybody may who can read it: a file of our own in its place."""
+    if not URING_SWITCH.exists():
+        pytest.skip("this kernel's FUSE knows no io_uring (Linux 6.14)")
+    switch = tmp_path / "switch"
+    switch.write_text("N")
+    bind(switch, URING_SWITCH)
+    with switch.open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield switch
+    unmount(URING_SWITCH)
+
+
+def test_a_lock_on_the_switch_of_io_uring_costs_the_transport_and_not_the_start(
+    start_daemon: Callable[..., Daemon], locked_switch: Path
+) -> None:
+    daemon = start_daemon("--no-ports", f"--device={MINE}")
+    assert "read/write instead of io_uring: somebody has held the lock of " in daemon.log
+    assert daemon.wait_for_log("is ready: fuse door, read/write, mmap by FUSE passthrough")
+    assert locked_switch.read_text() == "N"
+
+
+@pytest.mark.door
+def test_the_log_says_at_start_how_requests_travel_and_why_not_over_io_uring(
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    log = start_daemon("--no-ports", f"--device={MINE}").wait_for_log(" is ready: ")
+    (ready,) = [line for line in log.splitlines() if " is ready: " in line]
+    if "mmap by the helper" in ready:
+        assert " read/write (CUSE has nothing else), " in ready
+    elif URING_SWITCH.exists():
+        assert " FUSE over io_uring, " in ready
+    else:
+        assert " read/write, " in ready
+        assert "read/write instead of io_uring: this kernel's FUSE knows no io_uring: Linux 6.14 or later does" in log
+
+
 def test_serve_with_a_program_inside_ends_all_the_same(start_daemon: Callable[..., Daemon]) -> None:
     daemon = start_daemon("--tap=tap0", f"--device={MINE}")
     with Port("tap0", device=f"/dev/{MINE}") as port:
@@ -102,7 +136,9 @@ def test_serve_says_what_it_serves_and_something_to_try_that_works() -> None:
     try:
         assert served.stdout
         said = [served.stdout.readline() for _ in range(5)]
-        assert said[0].startswith("cuse-netmap: /dev/netmap is ready (fuse door, ")
+        assert said[0].startswith("cuse-netmap: /dev/netmap is ready (")
+        if "FUSE passthrough" not in said[0]:
+            assert "mmap by the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload" in said[0]
         assert said[1] == "  netmap:wire7  the wire of a TAP device of ours, 1 ring pair(s) of 1024 slots\n"
         assert said[2].split()[0] == "netmap:wire8"
         assert said[4] == "ctrl-C ends it.\n"
@@ -213,10 +249,39 @@ def test_the_mount_of_a_killed_daemon_is_removed_by_the_next(start_daemon: Calla
         first.process.wait()
         assert port.poll(select.POLLIN, 2) & select.POLLERR
     second = start_daemon("--tap=tap0")
-    assert "removing the stale mount of a dead daemon at /dev/netmap" in second.log
+    said = "removing the stale mount of a dead daemon at /dev/netmap" in second.log
+    assert said == (first.mmap == "passthrough"), "a CUSE device goes with its daemon"
     assert refused("tap0") == 0
     assert second.stop() == 0
     assert "/dev/netmap" not in mounts()
+
+
+@pytest.fixture
+def stale_socket() -> Iterator[Path]:
+    """What a `run` that was killed outright leaves on a kernel that has the CUSE door alone."""
+    path = FOLDER / f"{MINE}-1234567.sock"
+    FOLDER.mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    yield path
+    path.unlink(missing_ok=True)
+
+
+def test_the_helpers_socket_of_a_killed_daemon_is_removed_by_the_next(
+    start_daemon: Callable[..., Daemon], stale_socket: Path
+) -> None:
+    start_daemon("--no-ports", f"--device={MINE}")
+    assert not stale_socket.exists()
+
+
+def test_cleanup_removes_the_helpers_socket_of_a_killed_daemon(stale_socket: Path) -> None:
+    assert cuse_netmap("cleanup", f"--device={MINE}").returncode == 0
+    assert not stale_socket.exists()
+
+
+def test_cleanup_without_root_names_what_it_may_not_remove(stale_socket: Path) -> None:
+    said = one_sentence(cuse_netmap("cleanup", f"--device={MINE}", user=NOBODY))
+    assert said == f"{stale_socket}: Permission denied: run it as root (sudo)"
 
 
 # ---- reload

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cuse_netmap.client import Port
-from cuse_netmap.namespace import mounted_at, unmount
+from cuse_netmap.namespace import bind, mounted_at, unmount
 from tests.support.daemon import Daemon
 from tests.support.program import Program, run
 
@@ -98,11 +98,12 @@ def test_a_killed_daemon_frees_every_client_and_the_next_one_serves(
         assert time.monotonic() - start < 1
         for holder in (poller, edge, syncer):
             holder.wait_for("map OK")
-        with pytest.raises(OSError, match="Transport endpoint is not connected"):
+        gone = errno.ENOTCONN if daemon.mmap == "passthrough" else errno.ENOENT  # a CUSE device goes with its daemon
+        with pytest.raises(OSError, match=os.strerror(gone)):
             Port("tap0")
         # The old clients still hold their descriptors.
         again = start_daemon(*way, "--tap=tap0")
-        assert "removing the stale mount" in again.log
+        assert ("removing the stale mount" in again.log) == (daemon.mmap == "passthrough")
         run(client_program("sync"), "tap0", 10)
     again.stop()
     assert not mounted_at(NETMAP)
@@ -136,6 +137,8 @@ def test_a_daemon_whose_mount_is_taken_away_ends_with_a_sentence(
 ) -> None:
     """DESIGN.md section 2: one place that mounts; who serves nothing must not go on as if it did."""
     daemon = start_daemon(*way, f"--device={device.name}", "--tap=own0")
+    if daemon.mmap == "helper":
+        pytest.skip("the CUSE door alone has no mount")
     subprocess.run(["umount", *(["-l"] if lazy else []), device], check=True)
     assert daemon.process.wait(5) == 1
     assert f"{device} was taken away" in daemon.log
@@ -145,9 +148,10 @@ def test_a_daemon_whose_mount_is_taken_away_ends_with_a_sentence(
 def test_a_daemon_whose_connection_is_aborted_ends_with_a_sentence(
     way: tuple[str, ...], start_daemon: Start, device: Path
 ) -> None:
-    """DESIGN.md section 2: /sys/fs/fuse/connections/N/abort."""
+    """DESIGN.md section 2: /sys/fs/fuse/connections/N/abort, or that of a CUSE device."""
     daemon = start_daemon(*way, f"--device={device.name}", "--tap=own0")
-    (connection_of(device) / "abort").write_text("1")
+    control = connection_of(device) if daemon.mmap == "passthrough" else Path("/sys/class/cuse", device.name)
+    (control / "abort").write_text("1")
     assert daemon.process.wait(5) == 1
     assert f"{device} was taken away" in daemon.log
     assert not mounted_at(device)
@@ -160,7 +164,7 @@ def test_a_clean_stop_leaves_no_trace(way: tuple[str, ...], start_daemon: Start,
     before = switch.read_text() if switch.exists() else ""
     for number in (signal.SIGTERM, signal.SIGINT):
         daemon = start_daemon(*way, f"--device={device.name}", "--tap=trace0")
-        assert mounted_at(device)
+        assert bool(mounted_at(device)) == (daemon.mmap == "passthrough")
         assert daemon.stop(number) == 0
         assert not mounted_at(device)
         assert not device.exists()
@@ -184,6 +188,29 @@ def test_a_daemon_killed_while_it_starts_does_not_hinder_the_next(
         pass
     left = set(states_of_processes()) - before
     assert none_stays_in("D", left)
+    assert not device.exists()
+
+
+def test_what_somebody_mounts_over_the_device_hinders_neither_the_end_nor_once_it_is_gone_the_next(
+    way: tuple[str, ...], start_daemon: Start, device: Path, tmp_path: Path
+) -> None:
+    """Issue D: something mounted over our mount. It is not ours to take away."""
+    options = [*way, f"--device={device.name}"]
+    (tmp_path / "theirs").touch()
+    daemon = start_daemon(*options)
+    bind(tmp_path / "theirs", device)
+    assert daemon.stop() == 0
+    if "--door=fuse" in way:
+        assert f"something is mounted over {device}" in daemon.log
+        second = serve_second(options)
+        assert second.returncode == 1
+        assert second.stderr == (
+            f"cuse-netmap: something else is mounted over {device}: umount {device}, or use --device NAME\n"
+        )
+        unmount(device)
+    # else the kernel has taken the device's node away and whatever was mounted there
+    assert start_daemon(*options).stop() == 0
+    assert not mounted_at(device)
     assert not device.exists()
 
 
@@ -236,7 +263,7 @@ def test_a_daemon_that_does_not_answer_is_not_waited_for(
 def test_private_daemons_share_the_placeholder_and_the_last_removes_it(way: tuple[str, ...], device: Path) -> None:
     """Issue A item 7: run serves in a mount namespace of its own."""
     command = [sys.executable, "-m", "cuse_netmap", "run", f"--device={device.name}", *way]
-    script = f"test -f {device} && echo in && read line"
+    script = f"test -e {device} && echo in && read line"
     runs = [
         subprocess.Popen(
             [*command, f"--tap=run{i}", "--", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -7,7 +7,9 @@ import fcntl
 import mmap
 import os
 import secrets
+import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, Register
-from cuse_netmap.helper import MEMORY, NIOCHELPERTOKEN, TOKEN
+from cuse_netmap.helper import FOLDER, MEMORY, NIOCHELPERTOKEN, TOKEN
+from tests.support.command import COMMAND, cuse_netmap
 from tests.support.daemon import Daemon
 
 pytestmark = [
@@ -108,3 +111,18 @@ def test_other_mappings_are_untouched(port: Port) -> None:
     with Path("/dev/null").open("rb") as null, pytest.raises(OSError) as refused:  # noqa: PT011 - the errno is looked at
         mmap.mmap(null.fileno(), 4096, prot=mmap.PROT_READ)
     assert refused.value.errno == errno.ENODEV
+
+
+def test_the_socket_of_a_run_that_was_killed_is_removed_and_a_living_daemons_is_not(daemon: Daemon) -> None:
+    command = [*COMMAND, "run", "--door=cuse", "--device=second", "--", "sh", "-c", "echo started; exec cat"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stdout.readline() == "started\n"
+        (serving,) = [int(path.stem.removeprefix("second-")) for path in FOLDER.glob("second-*.sock")]
+        os.kill(serving, signal.SIGKILL)
+        running.communicate()
+    assert (FOLDER / f"second-{serving}.sock").exists()
+    assert cuse_netmap("cleanup", "--device=second").returncode == 0
+    assert not list(FOLDER.glob("second-*.sock"))
+    assert (FOLDER / "netmap.sock").exists()
+    assert daemon.process.poll() is None

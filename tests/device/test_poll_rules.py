@@ -2,7 +2,6 @@
 """When poll is ready, what it syncs and what it says of wrong rings (ABI.md section 11)."""
 
 import select
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,38 +10,18 @@ import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Mode, Register
+from tests.support.host import Host, frame
 from tests.support.ioctls import hold
 
 pytestmark = pytest.mark.usefixtures("wires")
 
-ETH_P_TEST = 0x88B5  # IEEE 802, local experiments
 POLLIN, POLLOUT, POLLERR = select.POLLIN, select.POLLOUT, select.POLLERR
-FRAME = (b"\xff" * 6 + b"\x02\0\0\0\0\x01" + ETH_P_TEST.to_bytes(2)).ljust(60, b"\xa5")
+FRAME = frame(1)
 
 
 @pytest.fixture
 def port() -> Iterator[Port]:
     with Port("nil") as opened:
-        yield opened
-
-
-@pytest.fixture
-def host() -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST)) as sock:
-        sock.bind(("tap1", ETH_P_TEST))
-        sock.settimeout(5)
-        yield sock
-
-
-@pytest.fixture
-def wire(host: socket.socket) -> Iterator[Port]:
-    del host
-    with Port("tap1") as opened:
-        time.sleep(0.02)
-        for _ in range(3):
-            opened.rxsync()
-            list(opened.take())
-        opened.rxsync()
         yield opened
 
 
@@ -72,7 +51,7 @@ def test_the_other_names_of_the_events_mean_the_same(port: Port) -> None:
     assert port.poll(select.POLLRDNORM | select.POLLWRNORM | POLLIN | POLLOUT, 0) == POLLOUT | select.POLLWRNORM
 
 
-def test_events_that_were_not_asked_for_are_not_told(wire: Port, host: socket.socket) -> None:
+def test_events_that_were_not_asked_for_are_not_told(wire: Port, host: Host) -> None:
     """ABI.md 11: and RX rings are not touched unless POLLIN is asked."""
     host.send(FRAME)
     tail = wire.rx[0].tail
@@ -83,15 +62,15 @@ def test_events_that_were_not_asked_for_are_not_told(wire: Port, host: socket.so
 
 
 @pytest.mark.parametrize("events", [0, POLLIN, select.POLLPRI, POLLIN | POLLOUT])
-def test_any_poll_pushes_what_waits_to_be_sent(wire: Port, host: socket.socket, events: int) -> None:
+def test_any_poll_pushes_what_waits_to_be_sent(wire: Port, host: Host, events: int) -> None:
     """ABI.md 11 rule 1: also with events 0."""
     wire.put(FRAME)
     wire.poll(events, 0)
-    assert host.recv(2048) == FRAME
+    assert host.receive() == FRAME
     assert (wire.tx[0].head, wire.tx[0].tail) == (1, 0)
 
 
-def test_with_no_tx_poll_only_pollout_pushes(host: socket.socket) -> None:
+def test_with_no_tx_poll_only_pollout_pushes(host: Host) -> None:
     """ABI.md 11 rule 1: NR_NO_TX_POLL."""
     with Port("tap1", Register(flags=Flag.NO_TX_POLL)) as wire:
         wire.put(FRAME)
@@ -99,7 +78,7 @@ def test_with_no_tx_poll_only_pollout_pushes(host: socket.socket) -> None:
         wire.poll(0, 0)
         assert wire.tx[0].tail == 15
         assert wire.poll(POLLOUT, 1) == POLLOUT
-        assert host.recv(2048) == FRAME
+        assert host.receive() == FRAME
 
 
 def test_with_pollout_satisfied_other_rings_are_still_pushed() -> None:
@@ -154,7 +133,7 @@ def test_cur_at_tail_asks_for_more_room_than_there_is(port: Port) -> None:
     assert (ring.head, ring.cur, ring.tail) == (1, 1023, 0)
 
 
-def test_cur_at_tail_asks_for_frames_that_are_new(wire: Port, host: socket.socket) -> None:
+def test_cur_at_tail_asks_for_frames_that_are_new(wire: Port, host: Host) -> None:
     """ABI.md 11: with head behind, a received frame that was seen does not count."""
     ring = wire.rx[0]
     host.send(FRAME)
@@ -167,7 +146,7 @@ def test_cur_at_tail_asks_for_frames_that_are_new(wire: Port, host: socket.socke
     assert (ring.head, ring.space) == (start, 2)
 
 
-def test_a_frame_that_stays_is_ready_again(wire: Port, host: socket.socket) -> None:
+def test_a_frame_that_stays_is_ready_again(wire: Port, host: Host) -> None:
     """ABI.md 11: level triggered."""
     host.send(FRAME)
     for _ in range(5):
@@ -200,7 +179,7 @@ def test_a_wrong_ring_does_not_hide_a_right_one() -> None:
         assert port.poll(POLLOUT, 1) == POLLERR | POLLOUT
 
 
-def test_a_mended_ring_wakes_and_receives(wire: Port, host: socket.socket) -> None:
+def test_a_mended_ring_wakes_and_receives(wire: Port, host: Host) -> None:
     """ABI.md 10 and 11."""
     wire.rx[0].head = 5000
     assert wire.poll(POLLIN, 1) & POLLERR
@@ -216,7 +195,7 @@ def test_host_rings_without_a_host_never_wake() -> None:
         assert port.poll(POLLOUT, 1) == POLLOUT
 
 
-def test_a_sleeper_is_not_woken_by_stores(wire: Port, host: socket.socket) -> None:
+def test_a_sleeper_is_not_woken_by_stores(wire: Port, host: Host) -> None:
     """ABI.md 11: no doorbell; its own poll syncs again when it wakes for another reason."""
     wire.tx[0].cur = wire.tx[0].tail
     woken: list[int] = []

@@ -5,7 +5,6 @@ import errno
 import fcntl
 import os
 import select
-import socket
 import time
 from collections.abc import Iterator
 
@@ -13,11 +12,10 @@ import pytest
 
 from cuse_netmap.client import NS_BUF_CHANGED, NS_MOREFRAG, NS_REPORT, Port, Ring
 from cuse_netmap.control.requests import NIOCRXSYNC, NIOCTXSYNC, Flag, Register
+from tests.support.host import Host, frame
 from tests.support.ioctls import device, hold, ioctl
 
 pytestmark = pytest.mark.usefixtures("wires")
-
-ETH_P_TEST = 0x88B5  # IEEE 802, local experiments
 
 
 @pytest.fixture
@@ -31,36 +29,6 @@ def null() -> Iterator[Port]:
     """A null port of 16 slots: its TX ring is never emptied."""
     with hold(tx_rings=1, rx_rings=1, tx_slots=16, rx_slots=16) as opened:
         yield opened
-
-
-@pytest.fixture
-def host() -> Iterator[socket.socket]:
-    """The host's side of tap1, whose rings have 16 slots."""
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST)) as sock:
-        sock.bind(("tap1", ETH_P_TEST))
-        sock.settimeout(5)
-        yield sock
-
-
-@pytest.fixture
-def wire(host: socket.socket) -> Iterator[Port]:
-    del host
-    with Port("tap1") as opened:
-        drain(opened)
-        yield opened
-
-
-def drain(port: Port) -> None:
-    """Takes what the host says of itself when the device comes up."""
-    time.sleep(0.02)
-    for _ in range(3):
-        port.rxsync()
-        list(port.take())
-    port.rxsync()
-
-
-def frame(number: int, size: int = 60) -> bytes:
-    return (b"\xff" * 6 + b"\x02\0\0\0\0\x01" + ETH_P_TEST.to_bytes(2) + number.to_bytes(4)).ljust(size, b"\xa5")
 
 
 def indices(ring: Ring) -> tuple[int, int, int]:
@@ -225,16 +193,16 @@ def test_slots_of_a_right_ring_are_not_touched(port: Port) -> None:
 
 
 @pytest.mark.parametrize("index", [0, 1, 163840, 0xFFFFFFFF])
-def test_a_slot_without_a_buffer_is_sent_from_buffer_0(wire: Port, host: socket.socket, index: int) -> None:
+def test_a_slot_without_a_buffer_is_sent_from_buffer_0(wire: Port, host: Host, index: int) -> None:
     """ABI.md 10: the ring goes on, whatever arrives."""
     wire.tx[0].set_slot(0, index, 60)
     wire.tx[0].advance()
     wire.send(frame(7))
     assert indices(wire.tx[0]) == (2, 2, 1)
-    assert frame(7) in iter(lambda: host.recv(2048), b"")
+    assert frame(7) in iter(host.receive, b"")
 
 
-def test_a_len_beyond_the_buffer_is_cut(wire: Port, host: socket.socket) -> None:
+def test_a_len_beyond_the_buffer_is_cut(wire: Port, host: Host) -> None:
     """ABI.md 10: generic clamps it to 2048."""
     ring = wire.tx[0]
     index = ring.slot(0)[0]
@@ -242,20 +210,20 @@ def test_a_len_beyond_the_buffer_is_cut(wire: Port, host: socket.socket) -> None
     ring.set_slot(0, index, 65535)
     ring.advance()
     wire.txsync()
-    assert host.recv(70000) == frame(1, 2048)
+    assert host.receive() == frame(1, 2048)
     assert indices(ring) == (1, 1, 0)
 
 
 @pytest.mark.parametrize("length", [0, 1, 13])
 def test_what_is_shorter_than_its_header_is_dropped_and_its_slot_comes_back(
-    wire: Port, host: socket.socket, length: int
+    wire: Port, host: Host, length: int
 ) -> None:
     """ABI.md 12.1: slots return."""
     ring = wire.tx[0]
     ring.set_slot(0, ring.slot(0)[0], length)
     ring.advance()
     wire.send(frame(3))
-    assert host.recv(2048) == frame(3)
+    assert host.receive() == frame(3)
     assert indices(ring) == (2, 2, 1)
 
 
@@ -269,7 +237,7 @@ def test_flags_of_sent_slots_are_cleared(port: Port) -> None:
     assert [ring.slot(slot)[2] for slot in range(4)] == [0x80, 0x80, 0x80, 0x83]
 
 
-def test_slots_with_morefrag_are_one_frame(wire: Port, host: socket.socket) -> None:
+def test_slots_with_morefrag_are_one_frame(wire: Port, host: Host) -> None:
     """ABI.md 3.5 and 12: NS_MOREFRAG says that the frame goes on."""
     ring, whole = wire.tx[0], frame(1, 1300)
     for slot, part in enumerate((whole[:500], whole[500:514], whole[514:])):
@@ -278,11 +246,11 @@ def test_slots_with_morefrag_are_one_frame(wire: Port, host: socket.socket) -> N
         ring.set_slot(slot, index, len(part), NS_MOREFRAG if slot < 2 else 0)
     ring.head = ring.cur = 3
     wire.txsync()
-    assert host.recv(4096) == whole
+    assert host.receive() == whole
     assert indices(ring) == (3, 3, 2)
 
 
-def test_half_a_frame_waits_for_the_other_half(wire: Port, host: socket.socket) -> None:
+def test_half_a_frame_waits_for_the_other_half(wire: Port, host: Host) -> None:
     """ABI.md 12.3 says the same of pipes: only complete packets."""
     ring, whole = wire.tx[0], frame(1, 200)
     for slot, part in enumerate((whole[:100], whole[100:])):
@@ -295,18 +263,13 @@ def test_half_a_frame_waits_for_the_other_half(wire: Port, host: socket.socket) 
     assert wire.poll(select.POLLOUT, 0.1) == select.POLLOUT
     ring.head = ring.cur = 2
     wire.txsync()
-    assert host.recv(4096) == whole
+    assert host.receive() == whole
     assert indices(ring) == (2, 2, 1)
 
 
 def test_a_chain_that_never_ends_is_cut_at_64_slots() -> None:
     """ABI.md 3.6: NETMAP_MAX_FRAGS."""
-    with (
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST)) as host,
-        Port("tap0") as port,
-    ):
-        host.bind(("tap0", ETH_P_TEST))
-        host.settimeout(5)
+    with Host("tap0") as host, Port("tap0") as port:
         ring = port.tx[0]
         for slot in range(200):
             index = ring.slot(slot)[0]
@@ -315,19 +278,19 @@ def test_a_chain_that_never_ends_is_cut_at_64_slots() -> None:
         ring.head = ring.cur = 200
         port.txsync()
         for first in (0, 64, 128):
-            assert host.recv(4096) == b"".join(frame(slot, 20) for slot in range(first, first + 64))
+            assert host.receive() == b"".join(frame(slot, 20) for slot in range(first, first + 64))
         assert indices(ring) == (200, 200, 191)
         ring.set_slot(200, ring.slot(200)[0], 20)
         ring.head = ring.cur = 201
         port.txsync()
-        assert len(host.recv(4096)) == 9 * 20
+        assert len(host.receive()) == 9 * 20
         assert indices(ring) == (201, 201, 200)
 
 
 # ---- RX
 
 
-def test_an_rx_ring_holds_all_slots_but_one(wire: Port, host: socket.socket) -> None:
+def test_an_rx_ring_holds_all_slots_but_one(wire: Port, host: Host) -> None:
     """ABI.md 9 and 10: the rest waits, in order."""
     for number in range(40):
         host.send(frame(number))
@@ -340,7 +303,7 @@ def test_an_rx_ring_holds_all_slots_but_one(wire: Port, host: socket.socket) -> 
     assert got == [frame(number) for number in range(40)]
 
 
-def test_a_partly_released_rx_ring_is_filled_up(wire: Port, host: socket.socket) -> None:
+def test_a_partly_released_rx_ring_is_filled_up(wire: Port, host: Host) -> None:
     """ABI.md 10: moving head returns slots; tail never reaches hwcur."""
     for number in range(30):
         host.send(frame(number))
@@ -353,7 +316,7 @@ def test_a_partly_released_rx_ring_is_filled_up(wire: Port, host: socket.socket)
     assert bytes(ring.buffer(ring.slot(ring.head)[0])[:60]) == frame(4)
 
 
-def test_an_rx_slot_says_the_length_and_no_flags(wire: Port, host: socket.socket) -> None:
+def test_an_rx_slot_says_the_length_and_no_flags(wire: Port, host: Host) -> None:
     """ABI.md 12.1: no FCS; flags 0 for a whole frame."""
     ring = wire.rx[0]
     at = ring.tail
@@ -363,7 +326,7 @@ def test_an_rx_slot_says_the_length_and_no_flags(wire: Port, host: socket.socket
     assert ring.slot(at)[1:3] == (777, 0)
 
 
-def test_received_frames_have_the_time(wire: Port, host: socket.socket) -> None:
+def test_received_frames_have_the_time(wire: Port, host: Host) -> None:
     """ABI.md 10: ts after each sync of an RX ring, never on TX."""
     before = time.time()
     host.send(frame(1))
@@ -377,7 +340,7 @@ def test_received_frames_have_the_time(wire: Port, host: socket.socket) -> None:
     assert wire.rx[0].timestamp > first
 
 
-def test_buf_changed_is_cleared_in_released_rx_slots(wire: Port, host: socket.socket) -> None:
+def test_buf_changed_is_cleared_in_released_rx_slots(wire: Port, host: Host) -> None:
     """ABI.md 10; and the buffer that was put there receives."""
     ring = wire.rx[0]
     host.send(frame(1))
@@ -399,7 +362,7 @@ def test_buf_changed_is_cleared_in_released_rx_slots(wire: Port, host: socket.so
 
 @pytest.mark.parametrize(("head", "cur"), [(16, 16), (0xFFFFFFFF, 3), (3, 0x80000000)])
 def test_an_index_outside_an_rx_ring_resets_it_and_frames_still_arrive(
-    wire: Port, host: socket.socket, head: int, cur: int
+    wire: Port, host: Host, head: int, cur: int
 ) -> None:
     """ABI.md 10: RX sync runs anyway; head = cur = hwcur."""
     ring = wire.rx[0]
@@ -411,7 +374,7 @@ def test_an_index_outside_an_rx_ring_resets_it_and_frames_still_arrive(
     assert list(wire.take()) == [frame(1)]
 
 
-def test_a_head_past_tail_is_refused_until_it_is_mended(wire: Port, host: socket.socket) -> None:
+def test_a_head_past_tail_is_refused_until_it_is_mended(wire: Port, host: Host) -> None:
     """ABI.md 10: not reset; slots are cleaned; what arrives is shown; a mended head goes on."""
     ring = wire.rx[0]
     host.send(frame(1))
@@ -434,7 +397,7 @@ def test_a_head_past_tail_is_refused_until_it_is_mended(wire: Port, host: socket
     assert wire.poll(select.POLLIN, 0) == 0
 
 
-def test_an_rx_slot_without_a_buffer_costs_its_frame_only(wire: Port, host: socket.socket) -> None:
+def test_an_rx_slot_without_a_buffer_costs_its_frame_only(wire: Port, host: Host) -> None:
     """ABI.md 10: a bad index means buffer 0."""
     ring = wire.rx[0]
     at = ring.tail

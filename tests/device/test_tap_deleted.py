@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -14,23 +13,9 @@ import pytest
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip
+from tests.support.steps import refused, wait_until
 
 SOON = 3.0
-
-
-def wait_until(true: Callable[[], object], seconds: float = SOON) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def _refused(name: str) -> int | None:
-    try:
-        Port(name).close()
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 @pytest.fixture
@@ -50,7 +35,7 @@ def test_a_deleted_tap_ends_syncs_with_eio_and_polls_with_pollerr(fragile: Daemo
                 sync()
         assert port.poll(select.POLLIN | select.POLLOUT, SOON) == select.POLLERR
         assert other.poll(select.POLLOUT, SOON) == select.POLLOUT
-    assert _refused("doomed") == errno.ENXIO
+    assert refused("doomed") == errno.ENXIO
 
 
 @pytest.mark.parametrize("traffic", [False, True], ids=["idle", "after traffic"])
@@ -110,10 +95,10 @@ def test_a_tap_whose_name_was_taken_meanwhile_comes_back_by_a_later_sighup(fragi
     ip("link", "del", "doomed")
     ip("link", "add", "doomed", "type", "bridge")
     try:
-        wait_until(lambda: _refused("doomed") == errno.ENXIO)
+        wait_until(lambda: refused("doomed") == errno.ENXIO)
         fragile.process.send_signal(signal.SIGHUP)
         fragile.wait_for_log("an interface doomed exists already")
-        assert _refused("doomed") == errno.ENXIO
+        assert refused("doomed") == errno.ENXIO
     finally:
         ip("link", "del", "doomed")
     fragile.process.send_signal(signal.SIGHUP)

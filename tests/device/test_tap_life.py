@@ -10,23 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, ours
+from tests.support.steps import refused, wait_until
 
 SOON = 3.0
 ALL = 1 << 20  # more buffers than there are
-
-
-def wait_until(true: Callable[[], object], seconds: float = SOON) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def left(daemon: Daemon, port: str) -> dict[str, str]:
@@ -99,21 +92,13 @@ def test_a_port_opens_while_its_interface_is_down(daemon: Daemon) -> None:
 # ---- MTU
 
 
-def _refused(name: str) -> int | None:
-    try:
-        Port(name).close()
-    except OSError as error:
-        return error.errno
-    return 0
-
-
 def test_an_mtu_beyond_a_buffer_refuses_the_first_open_with_the_sizes_in_the_log(daemon: Daemon) -> None:
     ip("link", "set", "tap0", "mtu", "2049")
     try:
-        assert _refused("tap0") == errno.EINVAL
+        assert refused("tap0") == errno.EINVAL
         daemon.wait_for_log("the MTU of tap0 is 2049, a buffer has 2048 bytes")
         ip("link", "set", "tap0", "mtu", "2048")
-        assert _refused("tap0") == 0
+        assert refused("tap0") == 0
     finally:
         ip("link", "set", "tap0", "mtu", "1500")
 
@@ -123,7 +108,7 @@ def test_only_the_first_open_looks_at_the_mtu(daemon: Daemon) -> None:
     with Port("tap0"):
         ip("link", "set", "tap0", "mtu", "9000")
         try:
-            assert _refused("tap0") == 0
+            assert refused("tap0") == 0
         finally:
             ip("link", "set", "tap0", "mtu", "1500")
 

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The installed package as an administrator meets it; runs in a guest of its own, as root, under systemd."""
 
+import errno
 import grp
+import os
 import stat
 import subprocess
 import time
@@ -9,6 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support.host import Host, frame
+from tests.support.ways import kernel_version
 
 CONFIG = Path("/etc/cuse-netmap/netmap.toml")
 NODE = Path("/dev/netmap")
@@ -149,6 +154,22 @@ def test_a_second_device_is_an_instance_of_the_template() -> None:
     assert state() == "active"
 
 
+def test_udev_gives_an_instances_device_to_the_group_and_makes_a_unit_of_it() -> None:
+    """By the rule alone: the daemon, which gives its node away too, is not asked a second time."""
+    node = Path("/dev/third")
+    Path("/etc/cuse-netmap/third.toml").write_text('[device]\ndoor = "cuse"\n[ports.nil]\nbackend = "null"\n')
+    systemctl("start", "cuse-netmap@third.service")
+    wait_for(lambda: state("dev-third.device") == "active", "dev-third.device is not active")
+    os.chown(node, 0, 0)
+    node.chmod(0o600)
+    run("udevadm", "trigger", "--action=add", "--settle", "/sys/class/cuse/third")
+    status = node.stat()
+    systemctl("stop", "cuse-netmap@third.service")
+    assert stat.S_ISCHR(status.st_mode)
+    assert status.st_gid == grp.getgrnam("netmap").gr_gid
+    assert stat.S_IMODE(status.st_mode) == 0o660
+
+
 def test_two_daemons_on_one_device_are_one_too_many() -> None:
     second = run("cuse-netmap", "serve", "--no-ports", check=False)
     assert second.returncode == 1
@@ -172,6 +193,65 @@ def test_preload_helps_every_program_of_the_system_and_no_longer_when_it_is_off(
     assert "is off" in run("cuse-netmap", "preload", "--disable").stdout
     assert not Path("/etc/ld.so.preload").exists()
     assert (run(*plain("tap0"), check=False).returncode != 0) is needed
+
+
+# ---- programs that nobody has prepared: no helper, no command of ours, some without a dynamic linker
+
+only_with_passthrough = pytest.mark.skipif(
+    kernel_version() < (6, 9), reason="Linux 6.9 or later has FUSE passthrough: here programs need the helper"
+)
+only_without_passthrough = pytest.mark.skipif(
+    kernel_version() >= (6, 9), reason="this kernel has FUSE passthrough: no program needs the helper"
+)
+
+
+def client(name: str) -> Path:
+    """One of tests/clients, compiled on the host."""
+    assert "LD_PRELOAD" not in os.environ
+    assert not Path("/etc/ld.so.preload").exists()
+    return Path(os.environ["CUSE_NETMAP_TEST_CLIENTS"], name)
+
+
+@only_with_passthrough
+@pytest.mark.parametrize("name", ["echo", "echo-static"])
+def test_a_program_that_nobody_has_prepared_receives_and_sends(name: str) -> None:
+    frames = [frame(number, 100) for number in range(200)]
+    command = [str(client(name)), "netmap:tap0", "100", str(len(frames))]
+    with Host("tap0", SOON) as host, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout
+        assert program.stdout.readline() == "ready\n"
+        host.send(*frames)
+        assert host.take(len(frames)) == [b"\x02" + one[1:] for one in frames]
+        assert program.wait(SOON) == 0
+
+
+@only_without_passthrough
+@pytest.mark.parametrize("name", ["echo", "echo-static"])
+def test_a_program_that_nobody_has_prepared_gets_enodev_and_the_journal_says_once_what_to_do(name: str) -> None:
+    for _ in range(2):
+        refused = run(str(client(name)), "netmap:tap0", "100", "1", check=False)
+        assert refused.returncode == 1
+        assert os.strerror(errno.ENODEV) in refused.stderr
+    said = f"{name} did not map the device, which this kernel lets it only with the helper: cuse-netmap run {name}"
+    wait_for(lambda: said in journal(), "the journal does not say what to do")
+    assert journal().count(said) == 1
+
+
+def test_the_helper_of_the_whole_system_leaves_setuid_programs_alone() -> None:
+    """Preloaded into them by the administrator's list, unlike by a caller, it must not act for them."""
+    program = Path("/usr/local/bin/restricted")
+    program.write_bytes(client("restricted").read_bytes())
+    program.chmod(0o755)
+    run("cuse-netmap", "preload", "--enable")
+    try:
+        ordinary = run(str(program), "/dev/netmap").stdout
+        program.chmod(0o4755)
+        setuid = run("runuser", "-u", "nobody", "--", str(program), "/dev/netmap").stdout
+    finally:
+        run("cuse-netmap", "preload", "--disable")
+    assert ordinary == "secure 0 preloaded 1: mapped\n"
+    mapped = "mapped" if kernel_version() >= (6, 9) else "ENODEV"
+    assert setuid == f"secure 1 preloaded 1: {mapped}\n"
 
 
 def test_a_program_can_be_compiled_against_the_installed_headers() -> None:

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Small steps that many tests take."""
+
+import time
+from collections.abc import Callable
+
+from cuse_netmap.client import Port
+
+
+def wait_until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """AssertionError if it is not true in time."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def refused(name: str) -> int | None:
+    """The errno with which a port does not open; 0 if it does."""
+    try:
+        Port(name).close()
+    except OSError as error:
+        return error.errno
+    return 0
