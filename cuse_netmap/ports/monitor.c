@@ -69,8 +69,12 @@ static void receive(const struct nm_kring *kring) {
     } else if (!nm_kring_try_lock(from)) {
         return; /* whoever is at it shows us what there is */
     }
+    uint32_t tail = from->hwtail;
     if (from->live) nm_kring_advance(from, from->hwcur, from->hwcur, NM_NOBODY);
+    bool some = from->hwtail != tail;
     nm_kring_unlock(from);
+    /* Its own sleepers wait for what we have just taken off the wire. */
+    if (some) nm_kring_wake(from);
 }
 
 static int monitor_sync(struct nm_kring *kring, uint32_t head) {

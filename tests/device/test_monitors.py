@@ -213,6 +213,24 @@ def test_a_sleeping_monitor_is_woken_by_what_arrives() -> None:
             assert eventually(port, 1) == [frame(number)]
 
 
+def test_a_port_that_sleeps_is_woken_by_what_its_monitor_lets_in() -> None:
+    """11: new packets wake the sleepers, whoever took them off the wire."""
+    with (
+        Port("tap0") as parent,
+        Host("tap0") as host,
+        monitor("tap0", Flag.MONITOR_RX) as port,
+        select.epoll() as epoll,
+    ):
+        epoll.register(parent, select.EPOLLIN)
+        for number in range(500):
+            assert epoll.poll(0) == []
+            host.send(frame(number))
+            assert seen(port) in ([], [frame(number)])
+            assert epoll.poll(5) == [(parent.fileno(), select.EPOLLIN)]
+            assert ours(parent.take()) == [frame(number)]
+            seen(port)
+
+
 def test_a_sleeping_monitor_is_woken_by_what_is_sent() -> None:
     with Port("tap0") as parent, monitor("tap0", Flag.MONITOR_TX) as port, select.epoll() as epoll:
         epoll.register(port, select.EPOLLIN | select.EPOLLET)

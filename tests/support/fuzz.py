@@ -8,9 +8,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
-PORTS = sorted(source.relative_to(CORE) for source in (CORE / "ports").glob("*.c"))
+PORTS = sorted(f"ports/{source.name}" for source in (CORE / "ports").glob("*.c"))
 CORE_SOURCES = ("region.c", "ring_core.c", "monitored.c", "bind.c", "offsets.c", "events.c", "client_memory.c")
-SOURCES = {
+SOURCES: dict[str, tuple[str, ...]] = {
     "engine": (*CORE_SOURCES, *PORTS),
     "offload": ("ports/offload.c",),
 }
