@@ -9,6 +9,7 @@
 #include "barrier.h"
 #include "client_memory.h"
 #include "ports/offload.h"
+#include "ports/outlet.h"
 
 #define BATCH_MOST 1024
 #define ETHERNET_HEADER 14
@@ -337,30 +338,23 @@ static void copy(char *to, const char *from, uint32_t len) {
 
 /* Puts a packet into the outlet as it is: a slot for each fragment. */
 static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
-    struct nm_kring *kring = outlet->kring;
-    const struct nm_buffers *buffers = &kring->port->buffers;
-    uint32_t k = outlet->next;
     for (uint32_t n = 0; n < packet->count; n++) {
-        struct netmap_slot *slot = &kring->ring->slot[k];
-        char *buffer = nm_buffer(buffers, READ_ONCE(slot->buf_idx));
-        if (buffer == buffers->base) kring->stats.bad_slots++;
-        copy(buffer + nm_slot_offset(kring, slot), packet[n].data, packet[n].len);
-        bool more = n + 1u < packet->count;
-        WRITE_ONCE(slot->len, (uint16_t)packet[n].len);
-        WRITE_ONCE(slot->flags, (uint16_t)(packet->count << 8 | (more ? NS_MOREFRAG : 0)));
-        kring->stats.bytes += packet[n].len;
-        k = nm_kring_next(kring, k);
+        uint32_t room, len = packet[n].len;
+        char *data = nm_outlet_data(outlet, &room);
+        if (len > room) len = room; /* the slot's offset has moved since it was seen */
+        copy(data, packet[n].data, len);
+        nm_outlet_fill(outlet, len, packet->count, n + 1u < packet->count);
     }
-    outlet->next = k;
-    outlet->room -= packet->count;
-    kring->stats.packets++;
 }
 
-/* Every fragment fits into one of the receiver's buffers. */
-static bool fits(const struct nm_kring *kring, const struct nm_fragment *packet) {
-    uint32_t size = kring->port->buffers.size - kring->offset_max;
-    for (uint32_t n = 0; n < packet->count; n++)
-        if (packet[n].len > size) return false;
+/* Every fragment fits into the buffer that it would go to. */
+static bool fits(const struct nm_outlet *outlet, const struct nm_fragment *packet) {
+    const struct nm_kring *kring = outlet->kring;
+    uint32_t k = outlet->next;
+    for (uint32_t n = 0; n < packet->count; n++, k = nm_kring_next(kring, k)) {
+        uint32_t offset = nm_slot_offset(kring, &kring->ring->slot[k]);
+        if (packet[n].len > kring->port->buffers.size - offset) return false;
+    }
     return true;
 }
 
@@ -369,7 +363,7 @@ static void deliver_packet(const struct nm_place *source, const struct nm_place 
     struct nm_kring *kring = outlet->kring;
     if (source->header != place->header)
         nm_offload(outlet, packet, source->header, place->header);
-    else if (!fits(kring, packet))
+    else if (!fits(outlet, packet))
         kring->stats.drops[NM_DROP_LONG]++;
     else if (packet->count > outlet->room)
         kring->stats.drops[NM_DROP_FULL]++;

@@ -8,15 +8,18 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
-ENGINE = ("region.c", "ring_core.c", "bind.c", "events.c", "ports/nic.c", "ports/null.c")
+SOURCES = {
+    "engine": ("region.c", "ring_core.c", "bind.c", "offsets.c", "events.c", "ports/nic.c", "ports/null.c"),
+    "offload": ("ports/offload.c",),
+}
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-pthread"]
 
 
-def compile_engine(folder: Path) -> Path:
-    """The fuzzer of the engine, as a program in `folder`: engine SEED STEPS."""
-    program = folder / "engine"
-    sources = [HERE / "fuzz" / "engine.c", *(CORE / name for name in ENGINE)]
+def compile_fuzzer(name: str, folder: Path) -> Path:
+    """One of SOURCES as a program in `folder`: NAME SEED STEPS."""
+    program = folder / name
+    sources = [HERE / "fuzz" / f"{name}.c", *(CORE / source for source in SOURCES[name])]
     includes = [f"-I{CORE}", f"-I{CORE / 'include'}"]
     subprocess.run(["gcc", *FLAGS, *SANITIZERS, *includes, "-o", program, *sources], check=True, timeout=60)
     return program
@@ -32,6 +35,7 @@ if __name__ == "__main__":
     first, count, steps = map(int, sys.argv[1:])
     build = HERE.parent / "build" / "fuzz"
     build.mkdir(parents=True, exist_ok=True)
-    engine = compile_engine(build)
+    fuzzers = [compile_fuzzer(name, build) for name in SOURCES]
     for seed in range(first, first + count):
-        run(engine, seed, steps)
+        for fuzzer in fuzzers:
+            run(fuzzer, seed, steps)
