@@ -12,9 +12,11 @@
  *   -d, -s MAC   destination (ff:ff:ff:ff:ff:ff) and source (02:00:00:00:00:01)
  *   -p           poll() instead of ioctls
  *   -x           swap every buffer with an extra one
+ *   -u UID       as that user, of no group but its own
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <net/netmap_user.h>
 #include <poll.h>
 #include <stdbool.h>
@@ -189,9 +191,9 @@ static void drain(void) {
 int main(int argc, char **argv) {
     if (argc < 3) return 2;
     wanted.sends = !strcmp(argv[1], "send");
-    int option;
+    int option, uid = -1;
     argv++, argc--;
-    while ((option = getopt(argc, argv, "n:f:l:m:b:d:s:px")) != -1) {
+    while ((option = getopt(argc, argv, "n:f:l:m:b:d:s:pxu:")) != -1) {
         switch (option) {
         case 'n':
             wanted.count = strtoull(optarg, NULL, 0);
@@ -220,12 +222,17 @@ int main(int argc, char **argv) {
         case 'x':
             wanted.swap = true;
             break;
+        case 'u':
+            uid = atoi(optarg);
+            break;
         default:
             return 2;
         }
     }
     wanted.port = argv[optind];
     if (wanted.length < HEADER || wanted.length > LONGEST) return 2;
+    if (uid >= 0 && (setgroups(0, NULL) || setgid((gid_t)uid) || setuid((uid_t)uid)))
+        fail("setuid");
     open_port();
     setvbuf(stdout, NULL, _IOLBF, 0);
     puts("ready");

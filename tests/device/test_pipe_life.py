@@ -13,32 +13,19 @@ from cuse_netmap.control.requests import (
     Flag,
     Legacy,
     Mode,
-    NewInterface,
     PoolsInfo,
     PortHeader,
     PortInfo,
-    Record,
     Register,
     RequestType,
-    ValeAttach,
-    ValeDetach,
 )
 from tests.support.ioctls import Block, device, extra_list, free_buffers, ioctl, register, request, settled
+from tests.support.switches import ask, attached, persistent, refusal
 
 pytestmark = pytest.mark.usefixtures("wires")
 
 FRAME = b"\x02" * 12 + b"\x88\xb5" + bytes(46)
 PARENTS = ["nowhere", "tap0", "quad", "vale9:p", "vale9:p}outer"]
-
-
-def ask(kind: int, name: str | bytes, body: Record | bytes = b"") -> tuple[int, bytes]:
-    with device() as fd:
-        return request(fd, kind, name, body)
-
-
-def refusal(name: str | bytes, **fields: int) -> int:
-    with device() as fd:
-        return register(fd, name, **fields)[0]
 
 
 def delivered(sender: Port, receiver: Port) -> list[bytes]:
@@ -119,11 +106,8 @@ def test_the_64th_pipe_of_a_parent_is_the_last() -> None:
 
 def test_a_port_that_a_switch_holds_cannot_become_a_parent() -> None:
     """ABI.md 12.3: parent attached to a switch: EBUSY."""
-    assert ask(RequestType.VALE_ATTACH, "vale9:tap1", ValeAttach(Register().encode(), 0))[0] == 0
-    try:
+    with attached("vale9:tap1"):
         assert refusal("tap1{1") == errno.EBUSY
-    finally:
-        assert ask(RequestType.VALE_DETACH, "vale9:tap1", ValeDetach())[0] == 0
     assert refusal("tap1{1") == 0
 
 
@@ -360,13 +344,9 @@ def test_a_legacy_request_names_a_pipe_by_mode_and_number(mode: int, name: str) 
 
 def test_a_persistent_port_may_be_a_parent() -> None:
     """ABI.md 12.3: any kind but monitor; the pipe has its slots."""
-    assert ask(RequestType.VALE_NEWIF, "papa", NewInterface(tx_slots=64, rx_slots=32))[0] == 0
-    try:
-        with Port("papa{1") as master, Port("papa}1") as slave:
-            assert sizes(master.granted) == (1, 1, 64, 32)
-            assert delivered(master, slave) == [FRAME]
-    finally:
-        assert ask(RequestType.VALE_DELIF, "papa")[0] == 0
+    with persistent("papa", tx_slots=64, rx_slots=32), Port("papa{1") as master, Port("papa}1") as slave:
+        assert sizes(master.granted) == (1, 1, 64, 32)
+        assert delivered(master, slave) == [FRAME]
 
 
 def test_programs_that_open_and_close_either_end_all_the_time_find_a_working_pipe() -> None:
