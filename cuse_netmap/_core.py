@@ -99,7 +99,7 @@ class Region:
     POOLS: ClassVar = {"if": lib.NM_POOL_IF, "ring": lib.NM_POOL_RING, "buf": lib.NM_POOL_BUF}
 
     def __init__(self, pools: Pools, memory: Extmem | None = None, size: int = 0) -> None:
-        request, out, why = self._request(pools), ffi.new("struct nm_region **"), _Why()
+        out, why, request = ffi.new("struct nm_region **"), _Why(), self._request(pools)
         if memory:
             why.check(lib.nm_region_adopt(request, memory.pointer, size, out, why.pointer))
         else:
@@ -364,6 +364,14 @@ def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     return Port(out[0])
 
 
+def monitor_port(parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
+    """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; slots 0: as many as that has."""
+    out, why = ffi.new("struct nm_port **"), _Why()
+    slots = Sizes(0, 0, tx_slots, rx_slots).vectors()[1]
+    why.check(lib.nm_monitor_create(parent.pointer, flags, slots, out, why.pointer))
+    return Port(out[0])
+
+
 def pipe_ports(region: Region, names: tuple[str, str], sizes: Sizes) -> tuple[Port, Port]:
     """The two ends of a pipe, master first; the sizes are the master's. Neither is closed while the other is used."""
     ends, why = ffi.new("struct nm_port *[2]"), _Why()
@@ -481,6 +489,30 @@ class OpenFile:
         index = DIRECTIONS[direction]
         return range(self.file.first[index], self.file.last[index])
 
+    @property
+    def registered(self) -> bool:
+        return bool(self.file.port != ffi.NULL)
+
+    @property
+    def rings(self) -> int:
+        """How many rings it has bound, of both directions."""
+        return sum(int(self.file.last[index] - self.file.first[index]) for index in DIRECTIONS.values())
+
+    @property
+    def exclusive(self) -> bool:
+        """Nobody else may bind its rings."""
+        return bool(self.file.exclusive)
+
+    @property
+    def has_csb(self) -> bool:
+        """The program keeps the indices of its rings in its own memory."""
+        return bool(self.file.csb.atok)
+
+    @property
+    def looping(self) -> bool:
+        """A sync loop runs."""
+        return bool(self.file.kloop != ffi.NULL)
+
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()
@@ -553,12 +585,33 @@ class Request:
     def sync(self) -> int:
         """A sync or poll whose slots point into the program's memory, or which fails: the answer, poll's events or 0.
 
-        Refused ENXIO when not registered, EIO when the port is gone.
+        Refused ENXIO when not registered, EBUSY in CSB mode, EIO when the port is gone.
         """
         result = int(lib.nm_request_sync(self.inbox, self.pointer))
-        if result == -errno.ENXIO:
-            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
-        return _Why().check(result, "the port has disappeared")
+        reasons = {
+            -errno.ENXIO: "the descriptor is not registered on a port",
+            -errno.EBUSY: "the indices of the rings are in the program's memory (CSB), for a sync loop alone",
+        }
+        return _Why().check(result, reasons.get(result, "the port has disappeared"))
+
+    def enable_csb(self, atok: int, ktoa: int) -> None:
+        """From now on the indices of the bound rings are at these addresses, which are filled. May wait for memory."""
+        result = lib.nm_csb_enable(self.inbox, self.pointer, atok, ktoa)
+        self._check(result, f"the CSB at {atok:#x} and {ktoa:#x} cannot be read and written")
+
+    def start_loop(self, sleep_us: int, mode: int, eventfds: Sequence[int]) -> None:
+        """Starts the file's sync loop (kloop.h), which will answer the request; nothing of it may be used any more.
+
+        `eventfds` are the program's, two for each bound ring, or none. Refused as nm_kloop_start says.
+        """
+        config, why = ffi.new("struct nm_kloop_config *"), _Why()
+        numbers = ffi.new("int32_t[]", list(eventfds))
+        config.sleep_us, config.mode, config.eventfds = sleep_us, mode, numbers if eventfds else ffi.NULL
+        why.check(lib.nm_kloop_start(self.inbox, self.pointer, config, why.pointer))
+
+    def stop_loop(self) -> bool:
+        """Ends the file's sync loop, or the next one as it begins: True if that will answer the request once over."""
+        return bool(lib.nm_kloop_stop(self.inbox, self.pointer))
 
     def reply(self, result: int) -> None:
         """Answers with 0, poll's events or a negative errno, and ends the request."""
@@ -609,6 +662,11 @@ class Inbox:
     def destroy(self) -> None:
         """Only when no thread is inside any more."""
         lib.nm_inbox_destroy(self.pointer)
+
+
+def loops_ended(seconds: float) -> bool:
+    """Waits until no sync loop is left, for so long at most; False if there still is one."""
+    return bool(lib.nm_kloops_ended(int(seconds * 1000)))
 
 
 class Door:

@@ -123,23 +123,6 @@ static int map_memory(struct nm_region *region, struct nm_refusal *why) {
     return 0;
 }
 
-static int open_books(struct nm_region *region, struct nm_refusal *why) {
-    bool good = true;
-    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
-        struct pool *p = &region->pools[pool];
-        p->taken = calloc(words(p->geometry.objtotal), sizeof(*p->taken));
-        good &= p->taken != NULL;
-    }
-    uint32_t buffers = region->pools[NM_POOL_BUF].geometry.objtotal;
-    region->buffer_state = calloc(buffers, 1);
-    region->bitmap = calloc(words(buffers), sizeof(*region->bitmap));
-    if (!good || !region->buffer_state || !region->bitmap)
-        return nm_refuse(why, ENOMEM, "out of memory");
-    region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
-    region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
-    return 0;
-}
-
 /* The pools one after the other, and the bytes they take in all. */
 static int lay_out_pools(const struct nm_pool_request request[NM_POOLS],
                          struct nm_pool_geometry geometry[NM_POOLS], uint64_t *size,
@@ -161,6 +144,23 @@ int nm_region_check_request(const struct nm_pool_request request[NM_POOLS],
     struct nm_pool_geometry geometry[NM_POOLS];
     uint64_t size;
     return lay_out_pools(request, geometry, &size, why);
+}
+
+static int open_books(struct nm_region *region, struct nm_refusal *why) {
+    bool good = true;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        struct pool *p = &region->pools[pool];
+        p->taken = calloc(words(p->geometry.objtotal), sizeof(*p->taken));
+        good &= p->taken != NULL;
+    }
+    uint32_t buffers = region->pools[NM_POOL_BUF].geometry.objtotal;
+    region->buffer_state = calloc(buffers, 1);
+    region->bitmap = calloc(words(buffers), sizeof(*region->bitmap));
+    if (!good || !region->buffer_state || !region->bitmap)
+        return nm_refuse(why, ENOMEM, "out of memory");
+    region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
+    region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
+    return 0;
 }
 
 int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,

@@ -42,10 +42,6 @@ class Regions:
     def fileno(self) -> int:
         return self.guard
 
-    def by_name(self) -> dict[str, Region]:
-        """All by their ids, as text."""
-        return {str(mem_id): entry.region for mem_id, entry in self.entries.items()}
-
     def find(self, mem_id: int) -> Region:
         """0 leaves it to us. Refused EINVAL: there is no such region."""
         entry = self.entries.get(mem_id or GLOBAL_MEM_ID)
@@ -55,6 +51,10 @@ class Regions:
             raise Refused(errno.EINVAL, f"memory region {mem_id} is broken: its memory was taken away")
         return entry.region
 
+    def by_name(self) -> dict[str, Region]:
+        """All regions, by their ids in words."""
+        return {str(entry.mem_id): entry.region for entry in self.entries.values()}
+
     def id_of(self, port: Port) -> int:
         return next(entry.mem_id for entry in self.entries.values() if entry.region.holds(port))
 
@@ -63,7 +63,7 @@ class Regions:
 
     def adopt(self, identity: tuple[Piece, ...], make: Callable[[], Region], owner: str) -> Entry:
         """The region in that memory, made if there is none, and held until `let_go`. Refused as `make` refuses."""
-        own = os.fstat(self.find(GLOBAL_MEM_ID).memfd)
+        own = os.fstat(self.entries[GLOBAL_MEM_ID].region.memfd)
         for piece in identity:
             if (os.makedev(*piece.device), piece.inode) == (own.st_dev, own.st_ino):
                 raise Refused(errno.EINVAL, "the memory is the daemon's own")
