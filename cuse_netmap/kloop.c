@@ -6,7 +6,6 @@
 
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -429,19 +428,14 @@ static int admit(struct nm_kloop *loop, struct nm_refusal *why) {
     return 0;
 }
 
-/* No signal of the daemon's is handled there. */
 static int start_thread(struct nm_kloop *loop) {
-    sigset_t all, before;
     pthread_attr_t attributes;
     pthread_t thread;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     int error = -pthread_create(&thread, &attributes, serve, loop);
     pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 

@@ -252,6 +252,22 @@ static void check_nothing_held(void) {
         CHECK(nm_region_pool(region, pool).used == 0);
 }
 
+/* As an operator may while nobody holds anything. No smaller, so that ports still fit. */
+static void make_region_anew(const struct nm_pool_request least[NM_POOLS]) {
+    struct nm_pool_request pools[NM_POOLS];
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        pools[pool] = least[pool];
+        pools[pool].objtotal += below(20);
+        if (pool != NM_POOL_BUF) pools[pool].objsize += 64 * below(3);
+    }
+    struct nm_region *fresh;
+    CHECK(nm_region_unused(region));
+    CHECK(!nm_region_create(pools, &fresh, NULL));
+    nm_region_replace(region, fresh);
+    nm_ports_follow(region);
+    CHECK(nm_region_pool(region, NM_POOL_BUF).objtotal >= pools[NM_POOL_BUF].objtotal);
+}
+
 static void one_step(void) {
     uint32_t number = below(FILES);
     struct nm_file *file = &files[number];
@@ -310,6 +326,7 @@ int main(int argc, char **argv) {
         for (uint32_t i = 0; i < FILES; i++)
             do_unregister(i);
         check_nothing_held();
+        make_region_anew(pools);
     }
     for (int i = 0; i < INTERFACES; i++)
         nm_port_destroy(interfaces[i]);

@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
 SOURCES = {
-    "engine": ("region.c", "ring_core.c", "bind.c", "offsets.c", "events.c", "ports/nic.c", "ports/null.c"),
+    "engine": ("region.c", "extmem.c", "ring_core.c", "bind.c", "offsets.c", "events.c", "ports/nic.c", "ports/null.c"),
     "offload": ("ports/offload.c",),
 }
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"]
