@@ -364,6 +364,14 @@ def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     return Port(out[0])
 
 
+def monitor_port(parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
+    """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; slots 0: as many as that has."""
+    out, why = ffi.new("struct nm_port **"), _Why()
+    slots = Sizes(0, 0, tx_slots, rx_slots).vectors()[1]
+    why.check(lib.nm_monitor_create(parent.pointer, flags, slots, out, why.pointer))
+    return Port(out[0])
+
+
 def pipe_ports(region: Region, names: tuple[str, str], sizes: Sizes) -> tuple[Port, Port]:
     """The two ends of a pipe, master first; the sizes are the master's. Neither is closed while the other is used."""
     ends, why = ffi.new("struct nm_port *[2]"), _Why()
@@ -476,6 +484,11 @@ class OpenFile:
         """Whether the kernel maps the memory for it; otherwise the program needs the helper."""
         return bool(lib.nm_open_mappable(self.pointer))
 
+    def bound(self, direction: str) -> range:
+        """The rings of a direction that it holds once it is registered."""
+        index = DIRECTIONS[direction]
+        return range(self.file.first[index], self.file.last[index])
+
     @property
     def registered(self) -> bool:
         return bool(self.file.port != ffi.NULL)
@@ -499,11 +512,6 @@ class OpenFile:
     def looping(self) -> bool:
         """A sync loop runs."""
         return bool(self.file.kloop != ffi.NULL)
-
-    def bound(self, direction: str) -> range:
-        """The rings of a direction that it holds once it is registered."""
-        index = DIRECTIONS[direction]
-        return range(self.file.first[index], self.file.last[index])
 
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""

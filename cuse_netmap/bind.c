@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "barrier.h"
+#include "monitored.h"
 #include "offsets.h"
 #include "ring_core.h"
 
@@ -52,6 +53,7 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
             kring->host = i >= config->rings[dir];
             kring->num_slots = config->slots[dir];
             pthread_mutex_init(&kring->fill_lock, NULL);
+            pthread_mutex_init(&kring->views_lock, NULL);
         }
     }
     port->next_port = *nm_region_ports(region);
@@ -207,7 +209,7 @@ static void create_ring(struct nm_kring *kring) {
     memset(ring, 0, nm_region_pool(region, NM_POOL_RING).objsize);
     kring->ring = ring;
     kring->ring_object = object;
-    kring->hwcur = kring->rhead = kring->filled = 0;
+    kring->hwcur = kring->rhead = kring->filled = kring->shown = 0;
     kring->hwtail = kring->dir == NM_TX ? kring->num_slots - 1 : 0;
     kring->offset_mask = kring->offset_max = 0;
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
@@ -310,6 +312,13 @@ static bool give_back(const struct census *census, struct nm_region *region, uin
     return nm_region_free(region, NM_POOL_BUF, index);
 }
 
+/* Monitors may sync a live ring that is not theirs; nobody else can be at it here. */
+static void set_live(struct nm_kring *kring, bool live) {
+    nm_kring_lock(kring);
+    kring->live = live;
+    nm_kring_unlock(kring);
+}
+
 /* Drops the file's claim on its rings; those nobody else holds are stopped. Their memory is given
  * back only after the census, in which they no longer count. */
 static void leave_rings(struct nm_port *port, const struct nm_file *file) {
@@ -317,7 +326,9 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
             struct nm_kring *kring = &port->krings[dir][i];
             kring->exclusive -= file->exclusive;
-            if (--kring->users == 0 && port->ops->stop) port->ops->stop(kring);
+            if (--kring->users) continue;
+            set_live(kring, false);
+            if (port->ops->stop) port->ops->stop(kring);
         }
     }
 }
@@ -404,6 +415,7 @@ static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
             if (!exists(kring)) give_back_ring(kring, &census);
             return error;
         }
+        set_live(kring, true);
     }
     kring->users++;
     kring->exclusive += file->exclusive;
@@ -434,6 +446,7 @@ static void settle_host_rings(struct nm_port *port) {
 
 static void let_go(struct nm_port *port, struct nm_file *file) {
     leave_rings(port, file);
+    if (port->files == 1) nm_monitored_end(port);
     struct census census = take_census(port->region);
     give_back_rings(port, file, &census);
     if (file->nifp) give_back_extra(port, file, &census);

@@ -9,6 +9,7 @@
 #include <sys/time.h>
 
 #include "barrier.h"
+#include "monitored.h"
 
 #define EVENTS_OF(dir) ((dir) == NM_TX ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM)
 #define WAKE_EVENT(dir) ((dir) == NM_TX ? POLLOUT : POLLIN)
@@ -55,6 +56,7 @@ static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
     kring->stats.bad_rings++;
     uint32_t n = kring->num_slots;
     if (head >= n || cur >= n || READ_ONCE(ring->tail) >= n) {
+        if (kring->dir == NM_TX) kring->shown = kring->hwcur;
         kring->rhead = kring->hwcur;
         WRITE_ONCE(ring->head, kring->hwcur);
         WRITE_ONCE(ring->cur, kring->hwcur);
@@ -65,6 +67,7 @@ static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
 /* Syncs with indices that are on the ring. */
 static int sync_at(struct nm_kring *kring, uint32_t head, uint32_t caller) {
     kring->caller = caller;
+    if (__builtin_expect(READ_ONCE(kring->views) != NULL, 0)) return nm_monitored_sync(kring, head);
     return kring->port->ops->sync(kring, head);
 }
 
@@ -144,7 +147,11 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
         struct nm_kring *kring = &port->krings[dir][i];
         bool ready;
-        if (!nm_kring_try_lock(kring)) continue; /* another thread is at it: as good as ours */
+        if (!nm_kring_try_lock(kring)) {
+            /* Another thread's sync is as good as ours, but a monitor's look is none. */
+            if (dir == NM_TX || !READ_ONCE(kring->views)) continue;
+            nm_kring_lock(kring);
+        }
         int error = sync_ring(kring, caller, &ready);
         /* An edge-triggered sleeper does not poll again before it sleeps. */
         if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) arm(kring, false);
@@ -217,6 +224,7 @@ void nm_kring_wake(struct nm_kring *kring) {
         }
     }
     pthread_mutex_unlock(&port->lock);
+    if (READ_ONCE(kring->views)) nm_monitored_wake(kring);
 }
 
 void nm_port_gone(struct nm_port *port) {
@@ -228,4 +236,5 @@ void nm_port_gone(struct nm_port *port) {
         file->wake(file);
     }
     pthread_mutex_unlock(&port->lock);
+    nm_monitored_gone(port);
 }

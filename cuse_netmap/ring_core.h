@@ -45,6 +45,7 @@ struct nm_ring_stats {
 
 struct nm_port;
 struct nm_file;
+struct nm_view;
 
 /* What a sync answers when slots point into the memory of the program and the caller did not say
  * whose that is: to be called again with the caller, where waiting for that memory harms nobody. */
@@ -65,6 +66,7 @@ struct nm_kring {
     bool host;
     uint16_t index; /* within its direction; host rings follow the hardware rings */
     uint32_t users, exclusive;
+    bool live; /* users have it, and its port has started it; changes while it is locked */
     uint32_t ring_object;
     uint32_t caller; /* during a sync: the thread whose memory slots may point to, or 0 */
     bool wanted;     /* somebody sleeps until nm_kring_wake */
@@ -85,14 +87,22 @@ struct nm_kring {
     uint64_t offset_mask;
     uint32_t offset_max;
 
+    /* Who monitors it (monitored.h): read and changed with the lock held, but that there is nobody
+     * may be seen without. */
+    struct nm_view *views;
+    pthread_mutex_t views_lock;
+    bool views_new; /* the first of them has come since the last sync */
+    uint32_t shown;
+
     struct nm_ring_stats stats;
 };
 
 /* What a kind of port does. sync is called with the ring's busy flag held and `head` checked. */
 struct nm_port_ops {
     const char *kind;
-    bool leaf;    /* a sync of it never leads to another port */
-    bool offsets; /* packets may begin inside their buffers: the option OFFSETS */
+    bool leaf;     /* a sync of it never leads to another port */
+    bool indirect; /* slots with NS_INDIRECT point into the memory of the program */
+    bool offsets;  /* packets may begin inside their buffers: the option OFFSETS */
     /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
     int (*start)(struct nm_kring *kring, struct nm_refusal *why);
     void (*stop)(struct nm_kring *kring);
@@ -124,6 +134,7 @@ struct nm_port {
     bool attached; /* a switch holds it: nobody else may */
     bool gone;     /* what was behind it has disappeared: sync EIO, poll POLLERR */
     uint32_t files;
+    uint32_t monitors;    /* that there have been: gives them numbers */
     pthread_mutex_t lock; /* guards first_file and its chain */
     struct nm_file *first_file;
     struct nm_port *next_port; /* in the region's chain */
@@ -214,7 +225,8 @@ int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t calle
 /* A ring without a client's indices, for whoever drives it from within the daemon. One at a time:
  * lock waits for a sync that is under way; advance needs the lock and is a sync with these indices,
  * which must be on the ring. It publishes nothing. -EINVAL for head or cur out of bounds, else what
- * the port answers. */
+ * the port answers. A monitor may let packets into an RX ring that somebody else drives: its hwtail
+ * moves whenever it is not locked. */
 void nm_kring_lock(struct nm_kring *kring);
 void nm_kring_unlock(struct nm_kring *kring);
 int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller);

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
-from cuse_netmap.control import names
+from cuse_netmap.control import monitors, names
 from cuse_netmap.control.names import Kind, PortName
 from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.pipes import Pipes
@@ -151,8 +151,6 @@ class Registry:
             case Kind.NULL:
                 sizes = Sizes(asked.tx_rings, asked.rx_rings, asked.tx_slots, asked.rx_slots)
                 return null_port(region, f"null:{name.name}", sizes)
-            case Kind.MONITOR:
-                raise Refused(errno.EINVAL, "monitors are not supported")
             case _:
                 return self._interface(name.name)
 
@@ -178,7 +176,7 @@ class Registry:
             self.pipes.settle(name)
         elif name.kind is Kind.VALE:
             self.vale.settle(name)
-        elif not port.files and (name.kind is Kind.NULL or port in self.removed):
+        elif not port.files and (name.kind in (Kind.NULL, Kind.MONITOR) or port in self.removed):
             if port in self.removed:
                 self.removed.remove(port)
             port.close()
@@ -192,7 +190,8 @@ class Registry:
         parsed = names.parse(name, request.mode, request.flags)
         if parsed.kind is Kind.NULL and request.mem_id == 0:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        port = self._open(parsed, request)
+        monitor = parsed.kind is Kind.MONITOR
+        port = monitors.open_port(name, request, self.find) if monitor else self._open(parsed, request)
         try:
             if self.vale.header(port) and not request.flags & Flag.ACCEPT_VNET_HDR:
                 raise Refused(errno.EIO, f"{name} has a virtio-net header, which the program does not accept")
