@@ -83,7 +83,7 @@ def test_a_signal_ends_start_with_eintr_and_the_loop_with_it(kloop: Path, kind: 
         sent = time.monotonic()
         os.kill(thread, signal.SIGUSR1)
         assert looping.number("errno") == errno.EINTR
-        assert time.monotonic() - sent < 0.2
+        assert time.monotonic() - sent < 5  # it is not the program that ends it
 
 
 @pytest.mark.parametrize("with_kicks", [False, True])
