@@ -496,7 +496,7 @@ class OpenFile:
     @property
     def rings(self) -> int:
         """How many rings it has bound, of both directions."""
-        return sum(int(self.file.last[index] - self.file.first[index]) for index in DIRECTIONS.values())
+        return sum(len(self.bound(direction)) for direction in DIRECTIONS)
 
     @property
     def exclusive(self) -> bool:
