@@ -75,6 +75,11 @@ void nm_port_destroy(struct nm_port *port) {
     free(port);
 }
 
+void nm_ports_follow(struct nm_region *region) {
+    for (struct nm_port *port = *nm_region_ports(region); port; port = port->next_port)
+        port->buffers = nm_region_buffers(region);
+}
+
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu) { WRITE_ONCE(port->mtu, mtu); }
 
 /* ---- which rings ------------------------------------------------------------------------------
@@ -367,6 +372,7 @@ static void create_if(struct nm_port *port, struct nm_file *file) {
     struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, object);
     memset(nifp, 0, nm_region_pool(region, NM_POOL_IF).objsize);
     memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
+    nifp->ni_flags = nm_region_extmem(region) ? NI_PRIV_MEM : 0;
     nifp->ni_tx_rings = port->num_rings[NM_TX];
     nifp->ni_rx_rings = port->num_rings[NM_RX];
     nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];

@@ -71,6 +71,10 @@ static int sync_at(struct nm_kring *kring, uint32_t head, uint32_t caller) {
     return kring->port->ops->sync(kring, head);
 }
 
+static bool no_timestamp;
+
+void nm_set_no_timestamp(bool on) { WRITE_ONCE(no_timestamp, on); }
+
 /* One sync of one ring, its busy flag held. `ready` tells whether the client has room or packets
  * before it (cur != tail); 0, or -errno: -EINVAL for indices out of bounds. */
 static int sync_ring(struct nm_kring *kring, uint32_t caller, bool *ready) {
@@ -91,7 +95,8 @@ static int sync_ring(struct nm_kring *kring, uint32_t caller, bool *ready) {
     }
     int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
-    if (kring->dir == NM_RX) {
+    if (kring->dir == NM_RX &&
+        (!READ_ONCE(no_timestamp) || READ_ONCE(ring->flags) & NR_TIMESTAMP)) {
         struct timeval now;
         gettimeofday(&now, NULL);
         ring->ts = now;

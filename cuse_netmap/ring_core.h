@@ -175,6 +175,9 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
                    struct nm_port **out, struct nm_refusal *why);
 /* No file may be registered on it any more. */
 void nm_port_destroy(struct nm_port *port);
+/* All ports of a region look again at where its buffers are; none of them has a ring that is bound.
+ */
+void nm_ports_follow(struct nm_region *region);
 /* The MTU of the interface behind the port, in bytes; looked at when the first file registers. */
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
 /* What was behind the port has gone: from now on syncs fail, and every sleeper is woken to see it.
@@ -218,6 +221,10 @@ bool nm_kring_try_lock(struct nm_kring *kring);
 /* Asks for one call of the file's wake function once any of its rings may make progress; to be
  * followed by a look at them. */
 void nm_file_arm(struct nm_file *file);
+
+/* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
+ * latest RX sync. Any thread. */
+void nm_set_no_timestamp(bool on);
 
 /* Called by a port's machinery, from any thread: this ring may make progress. */
 void nm_kring_wake(struct nm_kring *kring);

@@ -16,6 +16,7 @@ from functools import partial
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
 from cuse_netmap.control.admin import REQUESTS
+from cuse_netmap.control.memory import MemoryRequest
 from cuse_netmap.control.options import RegisterOptions
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
@@ -63,10 +64,16 @@ class Control:
     """The threads between an inbox and a registry."""
 
     def __init__(
-        self, inbox: Inbox, registry: Registry, helper: HelperServer | None, on_end: Callable[[], None]
+        self,
+        inbox: Inbox,
+        registry: Registry,
+        memory: MemoryRequest,
+        helper: HelperServer | None,
+        on_end: Callable[[], None],
     ) -> None:
         self.inbox = inbox
         self.registry = registry
+        self.memory = memory
         self.helper = helper
         self.on_end = on_end  # called once the inbox is shut, by whomever
         self.lock = threading.Lock()
@@ -115,6 +122,7 @@ class Control:
                 if self.helper:
                     self.helper.forget(released.id)
                 released.destroy()
+                self.memory.settle()
                 self.released.notify_all()
             if holder and holder.in_vain:
                 self._explain_helper(holder.command)
@@ -287,6 +295,8 @@ class Control:
         request, command = work.request, command_of(work.request.pid)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         work.bound = True
+        self.registry.holders[request.open.id].uid = request.uid
+        self.memory.used = True
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
         if answer.extra_bufs < asked.extra_bufs:
             what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"

@@ -306,6 +306,20 @@ class ValePolling(Record):
 
 
 @dataclass
+class ExtmemBody(Record):
+    """nmreq_opt_extmem, 96 bytes with its header: what the option EXTMEM says."""
+
+    LAYOUT = struct.Struct("<Q64s")
+
+    address: int
+    raw_info: bytes
+
+    @property
+    def info(self) -> PoolsInfo:
+        return PoolsInfo.decode(self.raw_info)
+
+
+@dataclass
 class OffsetsBody(Record):
     """nmreq_opt_offsets, 56 bytes with its header: what the option OFFSETS says."""
 

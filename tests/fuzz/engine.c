@@ -185,7 +185,7 @@ static void do_register(uint32_t number) {
         uint32_t slots[NM_DIRS] = {below(2) ? 0 : below(200), below(4) ? 0 : below(0xffffffff)};
         uint64_t flags = (1 + below(7)) * NR_MONITOR_TX;
         struct nm_port *any = files[below(FILES)].port;
-        if (nm_monitor_create(any ? any : port, flags, slots, &port, &why)) return;
+        if (nm_monitor_create(region, any ? any : port, flags, slots, &port, &why)) return;
     } else if (own) {
         uint32_t rings[NM_DIRS] = {below(8) ? below(4) : below(0x10000), below(4)};
         uint32_t slots[NM_DIRS] = {below(8) ? below(64) : below(0xffffffff), below(64)};
@@ -328,6 +328,22 @@ static uint32_t caller(void) {
     return callers[below(3)];
 }
 
+/* As an operator may while nobody holds anything. No smaller, so that ports still fit. */
+static void make_region_anew(const struct nm_pool_request least[NM_POOLS]) {
+    struct nm_pool_request pools[NM_POOLS];
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        pools[pool] = least[pool];
+        pools[pool].objtotal += below(20);
+        if (pool != NM_POOL_BUF) pools[pool].objsize += 64 * below(3);
+    }
+    struct nm_region *fresh;
+    CHECK(nm_region_unused(region));
+    CHECK(!nm_region_create(pools, &fresh, NULL));
+    nm_region_replace(region, fresh);
+    nm_ports_follow(region);
+    CHECK(nm_region_pool(region, NM_POOL_BUF).objtotal >= pools[NM_POOL_BUF].objtotal);
+}
+
 static void one_step(void) {
     uint32_t number = below(FILES);
     struct nm_file *file = &files[number];
@@ -387,6 +403,7 @@ int main(int argc, char **argv) {
         for (uint32_t i = 0; i < FILES; i++)
             do_unregister(i);
         check_nothing_held();
+        make_region_anew(pools);
     }
     destroy_ports();
     nm_events_destroy(events);
