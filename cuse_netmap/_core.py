@@ -364,11 +364,11 @@ def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     return Port(out[0])
 
 
-def monitor_port(parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
+def monitor_port(region: Region, parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
     """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; slots 0: as many as that has."""
     out, why = ffi.new("struct nm_port **"), _Why()
     slots = Sizes(0, 0, tx_slots, rx_slots).vectors()[1]
-    why.check(lib.nm_monitor_create(parent.pointer, flags, slots, out, why.pointer))
+    why.check(lib.nm_monitor_create(region.pointer, parent.pointer, flags, slots, out, why.pointer))
     return Port(out[0])
 
 

@@ -186,7 +186,7 @@ static void do_register(uint32_t number) {
         uint32_t slots[NM_DIRS] = {below(2) ? 0 : below(200), below(4) ? 0 : below(0xffffffff)};
         uint64_t flags = (1 + below(7)) * NR_MONITOR_TX;
         struct nm_port *any = files[below(FILES)].port;
-        if (nm_monitor_create(any ? any : port, flags, slots, &port, &why)) return;
+        if (nm_monitor_create(region, any ? any : port, flags, slots, &port, &why)) return;
     } else if (own) {
         uint32_t rings[NM_DIRS] = {below(8) ? below(4) : below(0x10000), below(4)};
         uint32_t slots[NM_DIRS] = {below(8) ? below(64) : below(0xffffffff), below(64)};
