@@ -489,6 +489,30 @@ class OpenFile:
         index = DIRECTIONS[direction]
         return range(self.file.first[index], self.file.last[index])
 
+    @property
+    def registered(self) -> bool:
+        return bool(self.file.port != ffi.NULL)
+
+    @property
+    def rings(self) -> int:
+        """How many rings it has bound, of both directions."""
+        return sum(len(self.bound(direction)) for direction in DIRECTIONS)
+
+    @property
+    def exclusive(self) -> bool:
+        """Nobody else may bind its rings."""
+        return bool(self.file.exclusive)
+
+    @property
+    def has_csb(self) -> bool:
+        """The program keeps the indices of its rings in its own memory."""
+        return bool(self.file.csb.atok)
+
+    @property
+    def looping(self) -> bool:
+        """A sync loop runs."""
+        return bool(self.file.kloop != ffi.NULL)
+
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()
@@ -561,12 +585,33 @@ class Request:
     def sync(self) -> int:
         """A sync or poll whose slots point into the program's memory, or which fails: the answer, poll's events or 0.
 
-        Refused ENXIO when not registered, EIO when the port is gone.
+        Refused ENXIO when not registered, EBUSY in CSB mode, EIO when the port is gone.
         """
         result = int(lib.nm_request_sync(self.inbox, self.pointer))
-        if result == -errno.ENXIO:
-            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
-        return _Why().check(result, "the port has disappeared")
+        reasons = {
+            -errno.ENXIO: "the descriptor is not registered on a port",
+            -errno.EBUSY: "the indices of the rings are in the program's memory (CSB), for a sync loop alone",
+        }
+        return _Why().check(result, reasons.get(result, "the port has disappeared"))
+
+    def enable_csb(self, atok: int, ktoa: int) -> None:
+        """From now on the indices of the bound rings are at these addresses, which are filled. May wait for memory."""
+        result = lib.nm_csb_enable(self.inbox, self.pointer, atok, ktoa)
+        self._check(result, f"the CSB at {atok:#x} and {ktoa:#x} cannot be read and written")
+
+    def start_loop(self, sleep_us: int, mode: int, eventfds: Sequence[int]) -> None:
+        """Starts the file's sync loop (kloop.h), which will answer the request; nothing of it may be used any more.
+
+        `eventfds` are the program's, two for each bound ring, or none. Refused as nm_kloop_start says.
+        """
+        config, why = ffi.new("struct nm_kloop_config *"), _Why()
+        numbers = ffi.new("int32_t[]", list(eventfds))
+        config.sleep_us, config.mode, config.eventfds = sleep_us, mode, numbers if eventfds else ffi.NULL
+        why.check(lib.nm_kloop_start(self.inbox, self.pointer, config, why.pointer))
+
+    def stop_loop(self) -> bool:
+        """Ends the file's sync loop, or the next one as it begins: True if that will answer the request once over."""
+        return bool(lib.nm_kloop_stop(self.inbox, self.pointer))
 
     def reply(self, result: int) -> None:
         """Answers with 0, poll's events or a negative errno, and ends the request."""
@@ -617,6 +662,11 @@ class Inbox:
     def destroy(self) -> None:
         """Only when no thread is inside any more."""
         lib.nm_inbox_destroy(self.pointer)
+
+
+def loops_ended(seconds: float) -> bool:
+    """Waits until no sync loop is left, for so long at most; False if there still is one."""
+    return bool(lib.nm_kloops_ended(int(seconds * 1000)))
 
 
 class Door:

@@ -540,4 +540,6 @@ void nm_file_unregister(struct nm_file *file) {
     let_go(port, file);
     file->port = NULL;
     file->active = false;
+    file->csb = (struct nm_csb){0};
+    file->kloop_stop = false;
 }

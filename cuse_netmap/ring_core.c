@@ -142,6 +142,7 @@ void nm_file_arm(struct nm_file *file) {
 int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
     struct nm_port *port = bound_port(file);
     if (!port) return -ENXIO;
+    if (READ_ONCE(file->csb.atok)) return -EBUSY;
     if (READ_ONCE(port->gone)) return -EIO;
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
         struct nm_kring *kring = &port->krings[dir][i];
@@ -176,7 +177,7 @@ static int poll_ring(struct nm_kring *kring, bool want_wake, uint32_t caller) {
 
 int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller) {
     struct nm_port *port = bound_port(file);
-    if (!port || READ_ONCE(port->gone)) return POLLERR;
+    if (!port || READ_ONCE(port->gone) || READ_ONCE(file->csb.atok)) return POLLERR;
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
     if (arm) ask_for_wake(file, want_tx, want_rx);
     int revents = 0, some = 0;

@@ -156,6 +156,12 @@ struct nm_offsets {
     int status; /* the errno with which it was refused; 0: it was not */
 };
 
+/* Where a program keeps the indices of its rings, in its own memory: arrays of nm_csb_atok and
+ * nm_csb_ktoa, the bound TX rings first, then the bound RX rings (option CSB). */
+struct nm_csb {
+    uint64_t atok, ktoa; /* 0: it does not, the rings themselves have them */
+};
+
 /* One open file of /dev/netmap. The door makes it at open and destroys it after release. */
 struct nm_file {
     struct nm_port *port; /* that holds it, from register to unregister */
@@ -166,9 +172,12 @@ struct nm_file {
     uint32_t extra_bufs;
     uint32_t if_object;
     struct netmap_if *nifp;
-    struct nm_file *next_file; /* in the port's chain */
-    uint32_t armed;            /* POLLIN, POLLOUT: somebody wants to be woken for */
-    void (*wake)(struct nm_file *file);
+    struct nm_file *next_file;          /* in the port's chain */
+    uint32_t armed;                     /* POLLIN, POLLOUT: somebody wants to be woken for */
+    void (*wake)(struct nm_file *file); /* changed with the port's lock held */
+    struct nm_csb csb;
+    struct nm_kloop *kloop; /* the loop that syncs its rings, as kloop.h says */
+    bool kloop_stop;        /* the next one is to end at once */
 };
 
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
@@ -199,11 +208,15 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
 /* Until then a registered file's syncs and polls find it unregistered, and it may be unregistered
  * although they go on: a program's threads need not wait for REGISTER to return. */
 void nm_file_activate(struct nm_file *file);
-/* Undoes it, giving back every ring nobody else uses and the extra buffers. */
+/* Undoes it, giving back every ring nobody else uses and the extra buffers. No loop may run. */
 void nm_file_unregister(struct nm_file *file);
+static inline uint32_t nm_file_rings(const struct nm_file *file, enum nm_dir dir) {
+    return file->last[dir] - file->first[dir];
+}
 
-/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone; NM_NEEDS_CALLER. The
- * caller is the thread that asks, while it waits for the answer, or 0. */
+/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EBUSY its indices are elsewhere (CSB); -EIO
+ * the port is gone; NM_NEEDS_CALLER. The caller is the thread that asks, while it waits for the
+ * answer, or 0. */
 int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller);
 /* poll: the events that are true of POLLIN, POLLOUT and POLLERR, or NM_NEEDS_CALLER. With `arm` the
  * file's wake function will be called once if more may be true later. */

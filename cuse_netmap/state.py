@@ -259,8 +259,10 @@ class StateFiles:
                 allow_other=True,
                 default_permissions=True,
                 direct_io=True,
-                entry_timeout=0,
-                attr_timeout=0,
+                # Seconds that the kernel remembers names and modes, which a walk through all asks for again and again;
+                # open and read ask us.
+                entry_timeout=1,
+                attr_timeout=1,
                 fsname="cuse-netmap-state",
             )
         except RuntimeError as error:

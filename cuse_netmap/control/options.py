@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cuse_netmap import _core
 from cuse_netmap.control import extmem
-from cuse_netmap.control.requests import ExtmemBody, OffsetsBody, OptionType, Register
+from cuse_netmap.control.requests import CSB_ALIGN, CsbBody, ExtmemBody, OffsetsBody, OptionType, Register
 from cuse_netmap.control.transaction import GivenOption
 from cuse_netmap.errors import Refused
 from cuse_netmap.processes import command_of
@@ -121,7 +121,27 @@ class Offsets(RegisterOption):
         self.given.status = self.wanted.status
 
 
-HANDLERS: dict[int, type[RegisterOption]] = {OptionType.EXTMEM: Extmem, OptionType.OFFSETS: Offsets}
+class Csb(RegisterOption):
+    """Indices of rings in the program's memory, for a sync loop (ABI.md 13.2)."""
+
+    def write(self, request: "Request") -> None:
+        open_file, body = request.open, CsbBody.decode(self.given.body)
+        if open_file.looping:
+            raise Refused(errno.EBUSY, "a sync loop runs on this descriptor")
+        if open_file.rings:  # a descriptor without any may ask, and has none
+            if not open_file.exclusive:
+                raise Refused(errno.EINVAL, "a CSB is for descriptors that are registered with NR_EXCLUSIVE")
+            if (body.atok | body.ktoa) % CSB_ALIGN:
+                raise Refused(errno.EINVAL, f"the CSB is not aligned to {CSB_ALIGN} bytes")
+            request.enable_csb(body.atok, body.ktoa)
+        self.given.status = 0
+
+
+HANDLERS: dict[int, type[RegisterOption]] = {
+    OptionType.EXTMEM: Extmem,
+    OptionType.OFFSETS: Offsets,
+    OptionType.CSB: Csb,
+}
 
 
 class RegisterOptions:
