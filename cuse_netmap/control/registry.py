@@ -154,6 +154,11 @@ class Registry:
             case _:
                 return self._interface(name.name)
 
+    def _monitor(self, name: str, request: Register) -> Port:
+        """Refused EINVAL: no such region, although a monitor lives where it must."""
+        self.regions.find(request.mem_id)
+        return monitors.open_port(name, request, self.regions.find(GLOBAL_MEM_ID), self.find)
+
     def _interface(self, name: str) -> Port:
         persistent = self.vale.persistent.get(name)
         if persistent:
@@ -190,8 +195,7 @@ class Registry:
         parsed = names.parse(name, request.mode, request.flags)
         if parsed.kind is Kind.NULL and request.mem_id == 0:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        monitor = parsed.kind is Kind.MONITOR
-        port = monitors.open_port(name, request, self.find) if monitor else self._open(parsed, request)
+        port = self._monitor(name, request) if parsed.kind is Kind.MONITOR else self._open(parsed, request)
         try:
             if self.vale.header(port) and not request.flags & Flag.ACCEPT_VNET_HDR:
                 raise Refused(errno.EIO, f"{name} has a virtio-net header, which the program does not accept")
