@@ -224,9 +224,10 @@ class Registry:
         holder = self.holders.pop(open_file.id, None)
         if holder is None:
             return None
-        if holder.port.files == 1 and (what := crossed(holder.port)):
-            log.info("%s: %s", holder.name, what)
+        last = holder.port.files == 1
         holder.open.unregister()
+        if last and (what := crossed(holder.port)):  # now that nothing more can
+            log.info("%s: %s", holder.name, what)
         self._settle(holder.parsed, holder.port)
         self.regions.sweep()
         return holder
