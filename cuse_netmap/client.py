@@ -27,6 +27,7 @@ from cuse_netmap.control.requests import (
 
 NS_BUF_CHANGED = 0x0001
 NS_REPORT = 0x0002
+NS_INDIRECT = 0x0010
 NS_MOREFRAG = 0x0020
 
 

@@ -25,6 +25,27 @@ void nm_kring_lock(struct nm_kring *kring) {
 
 void nm_kring_unlock(struct nm_kring *kring) { __atomic_clear(&kring->busy, __ATOMIC_RELEASE); }
 
+/* A sync that has a caller may wait for the caller's memory, which may take for ever. */
+static bool lock_unless_waiting(struct nm_kring *kring) {
+    while (!nm_kring_try_lock(kring)) {
+        if (READ_ONCE(kring->waiting)) return false;
+        sched_yield();
+    }
+    return true;
+}
+
+static void set_waiting(struct nm_kring *kring, uint32_t caller) {
+    WRITE_ONCE(kring->waiting, caller && kring->dir == NM_TX);
+}
+
+/* Whoever polled meanwhile was told nothing and has to look again. */
+static void unlock_waiting(struct nm_kring *kring) {
+    bool waited = kring->waiting;
+    WRITE_ONCE(kring->waiting, false);
+    nm_kring_unlock(kring);
+    if (waited) nm_kring_wake(kring);
+}
+
 /* Is `index` on the way from `from` to `to`, both ends included? All are below num_slots. */
 static bool between(const struct nm_kring *kring, uint32_t from, uint32_t index, uint32_t to) {
     return nm_kring_distance(kring, from, index) <= nm_kring_distance(kring, from, to);
@@ -152,10 +173,11 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
             if (dir == NM_TX || !READ_ONCE(kring->views)) continue;
             nm_kring_lock(kring);
         }
+        set_waiting(kring, caller);
         int error = sync_ring(kring, caller, &ready);
         /* An edge-triggered sleeper does not poll again before it sleeps. */
         if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) arm(kring, false);
-        nm_kring_unlock(kring);
+        unlock_waiting(kring);
         if (error == NM_NEEDS_CALLER) return error;
     }
     return 0;
@@ -165,13 +187,15 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
 static int poll_ring(struct nm_kring *kring, bool want_wake, uint32_t caller) {
     bool ready = false;
     int revents = 0;
-    /* A poll that skipped a busy ring could sleep through what the other thread publishes. */
-    nm_kring_lock(kring);
+    /* A poll that skipped a busy ring could sleep through what the other thread publishes, unless
+     * that wakes it. */
+    if (!lock_unless_waiting(kring)) return 0;
+    set_waiting(kring, caller);
     int error = sync_ring(kring, caller, &ready);
     if (error) revents |= POLLERR;
     if (ready) revents |= EVENTS_OF(kring->dir);
     if (want_wake) arm(kring, ready);
-    nm_kring_unlock(kring);
+    unlock_waiting(kring);
     return error == NM_NEEDS_CALLER ? error : revents;
 }
 

@@ -69,6 +69,7 @@ struct nm_kring {
     bool live; /* users have it, and its port has started it; changes while it is locked */
     uint32_t ring_object;
     uint32_t caller; /* during a sync: the thread whose memory slots may point to, or 0 */
+    bool waiting;    /* the sync under way may wait for that memory */
     bool wanted;     /* somebody sleeps until nm_kring_wake */
 
     /* An RX ring that others fill, from another thread than the one that syncs it: packets are

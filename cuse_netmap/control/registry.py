@@ -95,7 +95,7 @@ class Registry:
         self.wires: dict[str, Wire] = {}
         self.removed: list[Port] = []  # wires that are no more, but somebody has them open
         self.pipes = Pipes()
-        self.vale = Vale(lambda name: self._wire(name).port, lambda: parameters.value("max_bridges"))
+        self.vale = Vale(self._wire_port, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
 
     # ---- wires
@@ -161,8 +161,9 @@ class Registry:
 
     def _interface(self, name: str) -> Port:
         persistent = self.vale.persistent.get(name)
-        if persistent:
-            return persistent.port
+        return persistent.port if persistent else self._wire_port(name)
+
+    def _wire_port(self, name: str) -> Port:
         wire = self._wire(name)
         if not wire.port.files:
             wire.port.set_mtu(wire.mtu())
@@ -223,9 +224,10 @@ class Registry:
         holder = self.holders.pop(open_file.id, None)
         if holder is None:
             return None
-        if holder.port.files == 1 and (what := crossed(holder.port)):
-            log.info("%s: %s", holder.name, what)
+        last = holder.port.files == 1
         holder.open.unregister()
+        if last and (what := crossed(holder.port)):  # now that nothing more can
+            log.info("%s: %s", holder.name, what)
         self._settle(holder.parsed, holder.port)
         self.regions.sweep()
         return holder

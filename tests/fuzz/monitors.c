@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Programs that behave, each in a thread: they send and receive on a pipe, a switch and interfaces,
- * while monitors of all these come and go: monitors SEED STEPS, under ThreadSanitizer. Nothing may
- * race, what anybody sees must be a frame as it was sent, and all memory must come back. */
+ * while monitors of all these come and go and ports leave switches for others: monitors SEED STEPS,
+ * under ThreadSanitizer. Nothing may race, what anybody sees must be a frame as it was sent, and
+ * all memory must come back. */
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,6 +33,9 @@ static uint64_t seed, steps, shown;
 static struct nm_region *region;
 static struct nm_events *events;
 static struct nm_port *ports[PORTS];
+static struct nm_switch *switches[2];
+static struct nm_attachment *attachment;                    /* of ports[ATTACHED] */
+static bool ended;                                          /* all programs are */
 static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER; /* one change at a time */
 
 static void fail(int line, const char *what) {
@@ -210,8 +214,47 @@ static void *run(void *arg) {
     return NULL;
 }
 
+/* ---- switches -------------------------------------------------------------------------------- */
+
+static void attach(struct nm_switch *sw) {
+    struct nmreq_register request = {.nr_mode = NR_REG_ALL_NIC};
+    CHECK(!nm_attachment_create(ports[ATTACHED], sw, &request, &attachment, NULL));
+}
+
+static void join(struct nm_port *vale, struct nm_switch *sw) {
+    CHECK(nm_vale_join(vale, sw, NULL) >= 0);
+}
+
+/* Whoever changes what is on which switch, with frames on their way. */
+static void *rearrange(void *arg) {
+    uint64_t state = seed + 7;
+    (void)arg;
+    while (!READ_ONCE(ended)) {
+        struct nm_switch *sw = switches[!below(&state, 4)];
+        struct nm_port *vale = ports[VALE + below(&state, 2)];
+        pthread_mutex_lock(&control);
+        switch (below(&state, 3)) {
+        case 0:
+            nm_attachment_destroy(attachment);
+            attach(sw);
+            break;
+        case 1:
+            CHECK(!nm_attachment_poll(attachment, 0, below(&state, 2), NULL));
+            break;
+        default:
+            nm_vale_leave(vale);
+            join(vale, sw);
+        }
+        pthread_mutex_unlock(&control);
+        usleep(below(&state, 2000));
+    }
+    return NULL;
+}
+
 static void run_all(void) {
     static struct program programs[OWNERS + MONITORS];
+    pthread_t operator;
+    CHECK(!pthread_create(&operator, NULL, rearrange, NULL));
     for (uint32_t i = 0; i < OWNERS + MONITORS; i++) {
         programs[i] = (struct program){
             .number = i, .state = (seed + i + 1) * 0x9e3779b97f4a7c15u, .file = {.wake = wake}};
@@ -219,6 +262,8 @@ static void run_all(void) {
     }
     for (uint32_t i = 0; i < OWNERS + MONITORS; i++)
         pthread_join(programs[i].thread, NULL);
+    WRITE_ONCE(ended, true);
+    pthread_join(operator, NULL);
 }
 
 int main(int argc, char **argv) {
@@ -230,27 +275,26 @@ int main(int argc, char **argv) {
                                                     [NM_POOL_BUF] = {SIZE, 4000}};
     static const char *const names[2] = {"stress{1", "stress}1"};
     const uint32_t one[NM_DIRS] = {1, 1}, slots[NM_DIRS] = {64, 64};
-    struct nm_switch *sw;
-    struct nm_attachment *attachment;
-    struct nmreq_register request = {.nr_mode = NR_REG_ALL_NIC};
     CHECK(!nm_region_create(pools, &region, NULL));
     CHECK(!nm_events_create(&events));
-    CHECK(!nm_switch_create(&sw));
+    for (int i = 0; i < 2; i++)
+        CHECK(!nm_switch_create(&switches[i]));
     CHECK(!nm_pipe_create(region, names, one, slots, &ports[PIPE], NULL));
     for (int i = 0; i < 2; i++) {
         CHECK(!nm_vale_create(region, "vale0:s", one, slots, &ports[VALE + i], NULL));
-        CHECK(nm_vale_join(ports[VALE + i], sw, NULL) >= 0);
+        join(ports[VALE + i], switches[0]);
     }
     ports[NIC] = interface();
     ports[ATTACHED] = interface();
-    CHECK(!nm_attachment_create(ports[ATTACHED], sw, &request, &attachment, NULL));
+    attach(switches[0]);
     run_all();
     nm_attachment_destroy(attachment);
     for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
         CHECK(nm_region_pool(region, pool).used == 0);
     for (int i = 0; i < PORTS; i++)
         nm_port_destroy(ports[i]);
-    nm_switch_destroy(sw);
+    for (int i = 0; i < 2; i++)
+        nm_switch_destroy(switches[i]);
     nm_events_destroy(events);
     nm_region_destroy(region);
     printf("seed %llu: %llu frames seen by monitors\n", (unsigned long long)seed,
