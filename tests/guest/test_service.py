@@ -130,12 +130,16 @@ def test_a_reload_with_an_error_names_the_line_and_changes_nothing() -> None:
 
 
 def test_after_sigkill_it_is_back_by_itself() -> None:
+    """Issue D: under 10 s in the guest; where that has to share its machine, in the time of three ordinary restarts."""
+    started = time.monotonic()
+    systemctl("restart", UNIT)
+    enough = max(10.0, 3 * (time.monotonic() - started))
     before = main_pid()
     started = time.monotonic()
     run("systemctl", "kill", "-s", "KILL", UNIT)
     wait_for(lambda: main_pid() not in (before, "0", ""), "not back")
     wait_for(lambda: state() == "active", "not active again")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < enough
     assert "sent 500 packets" in sends().stdout
 
 
