@@ -333,8 +333,28 @@ class Attachment:
         lib.nm_attachment_destroy(self.pointer)
 
 
+class Offsets:
+    """What a REGISTER asks for by the option OFFSETS, in bytes and bits, and what became of it."""
+
+    def __init__(self, maximum: int, initial: int, bits: int) -> None:
+        initially = {"max_offset": maximum, "initial_offset": initial, "bits": bits, "status": errno.EOPNOTSUPP}
+        self.pointer = ffi.new("struct nm_offsets *", initially)
+
+    @property
+    def maximum(self) -> int:
+        """The largest that may be used on every ring that was bound."""
+        return int(self.pointer.max_offset)
+
+    @property
+    def status(self) -> int:
+        """0, or the errno with which it was refused; EOPNOTSUPP while nothing was decided."""
+        return int(self.pointer.status)
+
+
 class OpenFile:
     """One open file of the device."""
+
+    offsets: Offsets | None = None  # to come with the next `register`
 
     def __init__(self, pointer: Any) -> None:
         self.pointer = pointer
@@ -355,6 +375,8 @@ class OpenFile:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()
         ffi.buffer(body)[:] = request
+        if self.offsets:
+            lib.nm_file_want_offsets(self.file, self.offsets.pointer)
         why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
         return bytes(ffi.buffer(body))
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "barrier.h"
+#include "offsets.h"
 #include "ring_core.h"
 
 static const char *const dir_name[NM_DIRS] = {"RX", "TX"};
@@ -203,6 +204,7 @@ static void create_ring(struct nm_kring *kring) {
     kring->ring_object = object;
     kring->hwcur = kring->rhead = kring->filled = 0;
     kring->hwtail = kring->dir == NM_TX ? kring->num_slots - 1 : 0;
+    kring->offset_mask = kring->offset_max = 0;
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
                               nm_region_offset(region, NM_POOL_RING, object));
     ring->num_slots = kring->num_slots;
@@ -384,9 +386,11 @@ static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wan
     file->extra_bufs = granted;
 }
 
-static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusal *why) {
+static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
+                        struct nm_refusal *why) {
     if (!exists(kring))
         create_rings(kring->dir == NM_RX && kring->partner ? kring->partner : kring);
+    nm_offsets_apply(kring, file->offsets);
     if (!kring->users) {
         int error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
         if (error) {
@@ -396,14 +400,14 @@ static int acquire_ring(struct nm_kring *kring, bool exclusive, struct nm_refusa
         }
     }
     kring->users++;
-    kring->exclusive += exclusive;
+    kring->exclusive += file->exclusive;
     return 0;
 }
 
 static int acquire_rings(struct nm_port *port, struct nm_file *file, struct nm_refusal *why) {
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
-            int error = acquire_ring(&port->krings[dir][i], file->exclusive, why);
+            int error = acquire_ring(&port->krings[dir][i], file, why);
             if (!error) continue;
             /* What this file holds so far is all that is to be undone. */
             file->last[dir] = i;
@@ -440,8 +444,12 @@ static uint32_t host_rings(const struct nm_port *port, uint32_t wanted) {
     return wanted < NM_HOST_RINGS_MAX ? wanted : NM_HOST_RINGS_MAX;
 }
 
-int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
-                     struct nm_refusal *why) {
+void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets) {
+    file->offsets = offsets;
+}
+
+static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
+                      struct nm_refusal *why) {
     if (file->port) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
     if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
     if (port->attached) return nm_refuse(why, EBUSY, "%s is attached to a VALE switch", port->name);
@@ -457,6 +465,7 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     if (!error && !port->files) error = check_mtu(port, file, why);
     if (!error) error = check_exclusive(port, file, why);
     if (!error) error = check_memory(port, file, why);
+    if (!error) error = nm_offsets_check(file, port, why);
     if (error) {
         settle_host_rings(port);
         return error;
@@ -485,7 +494,15 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
     file->next_file = port->first_file;
     port->first_file = file;
     pthread_mutex_unlock(&port->lock);
+    nm_offsets_answer(file);
     return 0;
+}
+
+int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
+                     struct nm_refusal *why) {
+    int error = bind_rings(file, port, request, why);
+    file->offsets = NULL;
+    return error;
 }
 
 void nm_file_activate(struct nm_file *file) {

@@ -111,7 +111,11 @@ class Ring:
 
 
 class Port:
-    """A registered descriptor and its mapping; `name` is bare, without "netmap:". OSError as REGISTER refuses."""
+    """A registered descriptor and its mapping; `name` is bare, without "netmap:". OSError as REGISTER refuses.
+
+    `options` is the address of the first option. With `memory`, that of an option EXTMEM or another port's map of the
+    same region, nothing is mapped.
+    """
 
     def __init__(
         self,
@@ -119,15 +123,18 @@ class Port:
         request: Register | None = None,
         *,
         device: str = "/dev/netmap",
+        options: int = 0,
+        memory: mmap.mmap | None = None,
     ) -> None:
         self.fd = os.open(device, os.O_RDWR | os.O_CLOEXEC)
         try:
-            body = control(self.fd, RequestType.REGISTER, name, request or Register(mode=Mode.ALL_NIC))
+            body = control(self.fd, RequestType.REGISTER, name, request or Register(mode=Mode.ALL_NIC), options)
             self.granted = Register.decode(body)
-            self.memory = mmap.mmap(self.fd, self.granted.memsize)
+            self.memory = memory or mmap.mmap(self.fd, self.granted.memsize)
         except OSError:
             os.close(self.fd)
             raise
+        self.mapped = memory is None
         self.if_offset = self.granted.offset
         fields = struct.unpack_from("<16s7I", self.memory, self.if_offset)
         self.name = fields[0].split(b"\0")[0].decode()
@@ -147,7 +154,8 @@ class Port:
 
     def close(self) -> None:
         """Gives the port back. The map goes first: on the kernel's netmap it would keep the port."""
-        self.memory.close()
+        if self.mapped:
+            self.memory.close()
         with suppress(OSError):  # a daemon that has died cannot be told; the descriptor is closed all the same
             os.close(self.fd)
 

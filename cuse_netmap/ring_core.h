@@ -91,7 +91,8 @@ struct nm_kring {
 /* What a kind of port does. sync is called with the ring's busy flag held and `head` checked. */
 struct nm_port_ops {
     const char *kind;
-    bool leaf; /* a sync of it never leads to another port */
+    bool leaf;    /* a sync of it never leads to another port */
+    bool offsets; /* packets may begin inside their buffers: the option OFFSETS */
     /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
     int (*start)(struct nm_kring *kring, struct nm_refusal *why);
     void (*stop)(struct nm_kring *kring);
@@ -136,12 +137,21 @@ struct nm_port_config {
     bool has_host;
 };
 
+/* What the option OFFSETS asks for, in bytes and bits (0: all 64), and what became of it. */
+struct nm_offsets {
+    uint64_t max_offset; /* then: what is in effect, the same or more */
+    uint64_t initial_offset;
+    uint32_t bits;
+    int status; /* the errno with which it was refused; 0: it was not */
+};
+
 /* One open file of /dev/netmap. The door makes it at open and destroys it after release. */
 struct nm_file {
     struct nm_port *port; /* that holds it, from register to unregister */
     bool active;          /* set last, with release order: its rings may be synced */
     uint32_t first[NM_DIRS], last[NM_DIRS]; /* rings bound: [first, last) */
     bool no_tx_poll, exclusive;
+    struct nm_offsets *offsets; /* of the register to come or under way; NULL: none */
     uint32_t extra_bufs;
     uint32_t if_object;
     struct netmap_if *nifp;
@@ -160,11 +170,15 @@ void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
  */
 void nm_port_gone(struct nm_port *port);
 
+/* The next nm_file_register, which must follow while *offsets is there, is with the option OFFSETS.
+ */
+void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets);
 /* Binds the rings that `request` asks for (mode, ringid, flags, extra buffers, host rings) and
  * completes it with what was given. The name, the version and the memory id are the caller's.
  * EBUSY  the file is bound already, a ring is held exclusively, or a switch holds the port
  * EINVAL no such mode or ring, or the MTU does not fit the buffers
  * EIO    the port is gone
+ * what nm_offsets_check says
  * ENOMEM a pool is empty or its objects are too small */
 int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
                      struct nm_refusal *why);

@@ -10,12 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
 from cuse_netmap.control import legacy, transaction
 from cuse_netmap.control.admin import REQUESTS
+from cuse_netmap.control.options import RegisterOptions
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
     IOCTL_NAMES,
@@ -54,6 +55,7 @@ class Work:
     decide: "Callable[[Work], None]"
     finish: Callable[[bool], None]
     awaits: str | None = None  # the port whose release, if it is under way, is to be waited for
+    options: RegisterOptions = field(default_factory=lambda: RegisterOptions([]))  # of a REGISTER
     bound: bool = False  # the descriptor holds a port through this request
 
 
@@ -134,6 +136,13 @@ class Control:
     def _attempt(self, work: Work) -> None:
         """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
         refusal = self._decide(work)
+        work.options.decided()
+        if refusal is None:
+            try:
+                work.options.write(work.request)
+            except Refused as failed:
+                refusal = failed
+                self._unbind(work)
         try:
             work.finish(refusal is None)
         except Refused as unwritable:
@@ -143,11 +152,18 @@ class Control:
                 work.request.open.activate()
         else:
             refusal = refusal or Refused(errno.EINTR, "interrupted")
-            if work.bound:
-                with self.lock:
-                    self.registry.release(work.request.open)
-                    self.released.notify_all()
+            self._unbind(work)
+        if work.options.known:
+            with self.lock:
+                work.options.end(self.registry, succeeded=work.bound)
         self._answer(work.request, work.what, refusal)
+
+    def _unbind(self, work: Work) -> None:
+        if work.bound:
+            work.bound = False
+            with self.lock:
+                self.registry.release(work.request.open)
+                self.released.notify_all()
 
     def _decide(self, work: Work) -> Refused | None:
         """Decides a request, a REGISTER only once whoever is just closing its port has closed it.
@@ -235,7 +251,11 @@ class Control:
         decide = self._register if kind == RequestType.REGISTER else self._administer
         changes = kind == RequestType.REGISTER or (kind in REQUESTS and REQUESTS[kind].changes)
         awaits = given.header.name if changes else None
-        return Work(request, f"NIOCCTRL {what}", partial(decide, given), given.write_back, awaits)
+        work = Work(request, f"NIOCCTRL {what}", partial(decide, given), given.write_back, awaits)
+        if kind == RequestType.REGISTER:
+            work.options = RegisterOptions(given.options)
+            work.options.read(request)
+        return work
 
     def _administer(self, given: Transaction, _work: Work) -> None:
         kind = REQUESTS.get(given.header.reqtype)
@@ -248,13 +268,19 @@ class Control:
         given.answer = answer.encode() if answer else None
 
     def _register(self, given: Transaction, work: Work) -> None:
-        answer = self._bind(work, given.header.name, Register.decode(given.body))
-        if given.options:
-            # What nobody has handled fails the request, after the fact, as in netmap.
+        asked = Register.decode(given.body)
+        work.options.place(self.registry, work.request.open, asked)
+        answer = self._bind(work, given.header.name, asked)
+        try:
+            work.options.bound(self.registry, work.request.open, answer)
+            if unknown := work.options.unknown():
+                # What nobody has handled fails the request, after the fact, as in netmap.
+                kinds = ", ".join(map(str, unknown))
+                raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+        except Refused:
             self.registry.release(work.request.open)
             work.bound = False
-            kinds = ", ".join(str(option.type) for option in given.options)
-            raise Refused(errno.EOPNOTSUPP, f"option type {kinds} is not supported")
+            raise
         given.answer = answer.encode()
 
     def _bind(self, work: Work, name: str, asked: Register) -> Register:

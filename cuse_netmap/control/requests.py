@@ -306,6 +306,19 @@ class ValePolling(Record):
 
 
 @dataclass
+class OffsetsBody(Record):
+    """nmreq_opt_offsets, 56 bytes with its header: what the option OFFSETS says."""
+
+    LAYOUT = struct.Struct("<QQIIQ")
+
+    max_offset: int = 0
+    initial_offset: int = 0
+    offset_bits: int = 0
+    tx_align: int = 0
+    min_gap: int = 0
+
+
+@dataclass
 class Legacy(Record):
     """nmreq, 60 bytes, of NIOCGINFO and NIOCREGIF."""
 

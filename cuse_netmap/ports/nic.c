@@ -45,10 +45,11 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
         uint32_t index = READ_ONCE(s->buf_idx);
         uint32_t len = READ_ONCE(s->len);
         bool more = READ_ONCE(s->flags) & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
+        uint32_t offset = nm_slot_offset(kring, s);
         char *data = nm_buffer(buffers, index);
         if (data == buffers->base) kring->stats.bad_slots++;
-        if (len > buffers->size) len = buffers->size;
-        frames[n++] = (struct nm_frame){.data = data, .len = (uint16_t)len, .more = more};
+        if (len > buffers->size - offset) len = buffers->size - offset;
+        frames[n++] = (struct nm_frame){.data = data + offset, .len = (uint16_t)len, .more = more};
         if (!more) {
             whole = n;
             chain = 0;
@@ -94,10 +95,13 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
 
 #define LINK_HEADERS 18 /* bytes before the MTU counts: Ethernet and one VLAN tag */
 
-/* The slots a frame of the interface may take. */
-static uint32_t slots_per_packet(const struct nm_port *port) {
-    uint32_t slots = (port->mtu + LINK_HEADERS + port->buffers.size - 1) / port->buffers.size;
-    return slots < NETMAP_MAX_FRAGS ? slots : NETMAP_MAX_FRAGS;
+/* The slots a frame of the interface may take; offsets leave less room in each. */
+static uint32_t slots_per_packet(const struct nm_kring *kring) {
+    uint32_t most =
+        kring->num_slots - 1 < NETMAP_MAX_FRAGS ? kring->num_slots - 1 : NETMAP_MAX_FRAGS;
+    uint32_t room = kring->port->buffers.size - kring->offset_max;
+    uint32_t slots = room ? (kring->port->mtu + LINK_HEADERS + room - 1) / room : most;
+    return slots < most ? slots : most;
 }
 
 /* Slots that may be filled: one always stays empty, so that full and empty differ. */
@@ -118,17 +122,18 @@ static int nic_rxsync(struct nm_kring *kring, uint32_t head) {
     struct nm_frame frames[BATCH];
     release(kring, head);
     if (kring->host) return 0;
-    uint32_t per_packet = slots_per_packet(kring->port);
+    uint32_t per_packet = slots_per_packet(kring);
     for (;;) {
         uint32_t room = rx_room(kring), count = room < BATCH ? room : BATCH;
         if (count < per_packet) return 0;
         uint32_t slot = kring->hwtail;
         for (uint32_t i = 0; i < count; i++, slot = nm_kring_next(kring, slot)) {
-            uint32_t index = READ_ONCE(kring->ring->slot[slot].buf_idx);
-            frames[i] = (struct nm_frame){
-                .data = nm_buffer(buffers, index),
-                .len = (uint16_t)(buffers->size < UINT16_MAX ? buffers->size : UINT16_MAX)};
-            if (frames[i].data == buffers->base) kring->stats.bad_slots++;
+            const struct netmap_slot *s = &kring->ring->slot[slot];
+            char *data = nm_buffer(buffers, READ_ONCE(s->buf_idx));
+            uint32_t offset = nm_slot_offset(kring, s), size = buffers->size - offset;
+            frames[i] = (struct nm_frame){.data = data + offset,
+                                          .len = (uint16_t)(size < UINT16_MAX ? size : UINT16_MAX)};
+            if (data == buffers->base) kring->stats.bad_slots++;
         }
         int filled =
             backend_of(kring)->rx(queue_of(kring)->queue, frames, count, per_packet, &kring->stats);
@@ -153,7 +158,7 @@ static int nic_sync(struct nm_kring *kring, uint32_t head) {
  * for ever. */
 static void nic_arm(struct nm_kring *kring, bool ready) {
     if (kring->host) return;
-    if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring->port)))
+    if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring)))
         nm_watch_arm(queue_of(kring)->watch, EPOLLIN);
     if (kring->dir == NM_TX && queue_of(kring)->tx_blocked)
         nm_watch_arm(queue_of(kring)->watch, EPOLLOUT);
@@ -191,6 +196,7 @@ static void nic_destroy(struct nm_port *port) {
 
 static const struct nm_port_ops nic_ops = {.kind = "nic",
                                            .leaf = true,
+                                           .offsets = true,
                                            .start = nic_start,
                                            .sync = nic_sync,
                                            .arm = nic_arm,

@@ -9,7 +9,7 @@ static int sync_nothing(struct nm_kring *kring, uint32_t head) {
     return 0;
 }
 
-static const struct nm_port_ops null_ops = {.kind = "null", .sync = sync_nothing};
+static const struct nm_port_ops null_ops = {.kind = "null", .offsets = true, .sync = sync_nothing};
 
 int nm_null_create(struct nm_region *region, const char *name, const uint32_t rings[NM_DIRS],
                    const uint32_t slots[NM_DIRS], struct nm_port **out, struct nm_refusal *why) {

@@ -96,8 +96,8 @@ static void put(struct nm_outlet *outlet, const struct chain *packet) {
     const struct piece *p = packet->pieces;
     uint32_t taken = 0; /* of *p */
     for (uint32_t left = packet->length; left;) {
-        char *data = nm_outlet_data(outlet);
-        uint32_t len = least(left, size);
+        uint32_t room, len = least(left, size);
+        char *data = nm_outlet_data(outlet, &room);
         for (uint32_t done = 0; done < len;) {
             uint32_t some = least(p->len - taken, len - done);
             memcpy(data + done, p->data + taken, some);

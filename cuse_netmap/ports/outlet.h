@@ -13,14 +13,16 @@ static inline uint32_t nm_outlet_slot_size(const struct nm_kring *kring) {
     return size < UINT16_MAX ? size : UINT16_MAX;
 }
 
-/* Where the data of the next slot belongs. */
-static inline char *nm_outlet_data(const struct nm_outlet *outlet) {
+/* Where the data of the next slot belongs, and the bytes there are. */
+static inline char *nm_outlet_data(const struct nm_outlet *outlet, uint32_t *room) {
     struct nm_kring *kring = outlet->kring;
     const struct nm_buffers *buffers = &kring->port->buffers;
     const struct netmap_slot *slot = &kring->ring->slot[outlet->next];
     char *buffer = nm_buffer(buffers, READ_ONCE(slot->buf_idx));
     if (buffer == buffers->base) kring->stats.bad_slots++;
-    return buffer + nm_slot_offset(kring, slot);
+    uint32_t offset = nm_slot_offset(kring, slot);
+    *room = buffers->size - offset;
+    return buffer + offset;
 }
 
 /* The next slot holds `len` bytes of a packet of `count` slots; `more`: it is not the last. */

@@ -339,16 +339,22 @@ static void copy(char *to, const char *from, uint32_t len) {
 /* Puts a packet into the outlet as it is: a slot for each fragment. */
 static void put(struct nm_outlet *outlet, const struct nm_fragment *packet) {
     for (uint32_t n = 0; n < packet->count; n++) {
-        copy(nm_outlet_data(outlet), packet[n].data, packet[n].len);
-        nm_outlet_fill(outlet, packet[n].len, packet->count, n + 1u < packet->count);
+        uint32_t room, len = packet[n].len;
+        char *data = nm_outlet_data(outlet, &room);
+        if (len > room) len = room; /* the slot's offset has moved since it was seen */
+        copy(data, packet[n].data, len);
+        nm_outlet_fill(outlet, len, packet->count, n + 1u < packet->count);
     }
 }
 
-/* Every fragment fits into one of the receiver's buffers. */
-static bool fits(const struct nm_kring *kring, const struct nm_fragment *packet) {
-    uint32_t size = nm_outlet_slot_size(kring);
-    for (uint32_t n = 0; n < packet->count; n++)
-        if (packet[n].len > size) return false;
+/* Every fragment fits into the buffer that it would go to. */
+static bool fits(const struct nm_outlet *outlet, const struct nm_fragment *packet) {
+    const struct nm_kring *kring = outlet->kring;
+    uint32_t k = outlet->next;
+    for (uint32_t n = 0; n < packet->count; n++, k = nm_kring_next(kring, k)) {
+        uint32_t offset = nm_slot_offset(kring, &kring->ring->slot[k]);
+        if (packet[n].len > kring->port->buffers.size - offset) return false;
+    }
     return true;
 }
 
@@ -357,7 +363,7 @@ static void deliver_packet(const struct nm_place *source, const struct nm_place 
     struct nm_kring *kring = outlet->kring;
     if (source->header != place->header)
         nm_offload(outlet, packet, source->header, place->header);
-    else if (!fits(kring, packet))
+    else if (!fits(outlet, packet))
         kring->stats.drops[NM_DROP_LONG]++;
     else if (packet->count > outlet->room)
         kring->stats.drops[NM_DROP_FULL]++;

@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
-ENGINE = ("region.c", "ring_core.c", "bind.c", "events.c", "ports/nic.c", "ports/null.c")
+ENGINE = ("region.c", "ring_core.c", "bind.c", "offsets.c", "events.c", "ports/nic.c", "ports/null.c")
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-pthread"]
 
