@@ -12,6 +12,7 @@ CLONE_NEWNS = 0x00020000
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
+MNT_FORCE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
@@ -45,7 +46,7 @@ def bind(source: Path, target: Path) -> None:
         raise _failed(f"laying {source} over {target}")
 
 
-def unmount(path: Path) -> None:
-    """Takes a mount off a path without asking whoever serves it. SetupError."""
-    if _libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW):
+def unmount(path: Path, *, abort: bool = False) -> None:
+    """Takes a mount off a path without asking whoever serves it; abort ends what programs do in it. SetupError."""
+    if _libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW | (MNT_FORCE if abort else 0)):
         raise _failed(f"unmounting {path}")

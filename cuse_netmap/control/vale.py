@@ -74,6 +74,12 @@ class Vale:
         bridge = self.bridge(name.switch)
         return bridge.members.get(name.port) if bridge else None
 
+    def ports(self) -> Iterator[tuple[str, Port]]:
+        """All that are VALE's own, by name: what is attached has its name elsewhere."""
+        for bridge in filter(None, self.bridges):
+            yield from ((f"{bridge.name}:{name}", one.port) for name, one in bridge.members.items() if one.ephemeral)
+        yield from ((name, persistent.port) for name, persistent in self.persistent.items())
+
     # ---- ports for programs
 
     def find(self, name: PortName) -> Port:
