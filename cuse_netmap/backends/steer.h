@@ -1,1 +1,1 @@
-#define NM_STEER_MARK 0x6e6d
+#define NM_STEER_MARK 0x6e6d6873

@@ -105,7 +105,7 @@ static void close_queue(void *queue) {
 }
 
 static const struct nm_backend_ops backend = {
-    .name = "fuzz", .tx = tx, .rx = rx, .event_fd = event_fd, .flush = flush, .close = close_queue};
+    .name = "fuzz", .tx = tx, .rx = rx, .event_fd = event_fd, .start = flush, .close = close_queue};
 
 static struct nm_port *interface(uint32_t queues, uint32_t slots) {
     void *vector[4];

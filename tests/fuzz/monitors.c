@@ -102,7 +102,7 @@ static const struct nm_backend_ops backend = {.name = "stress",
                                               .tx = tx,
                                               .rx = rx,
                                               .event_fd = event_fd,
-                                              .flush = flush,
+                                              .start = flush,
                                               .close = close_queue};
 
 static struct nm_port *interface(void) {
