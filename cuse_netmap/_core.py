@@ -332,6 +332,46 @@ def null_queues(count: int) -> list[Any]:
     return [lib.nm_null_queue() for _ in range(count)]
 
 
+# What a tc program does with frames between an interface and its host stack (steer.h).
+STEER_PROGRAMS = {
+    "from_rings": lib.NM_STEER_FROM_RINGS,
+    "from_all": lib.NM_STEER_FROM_ALL,
+    "to_nowhere": lib.NM_STEER_TO_NOWHERE,
+    "to_rings": lib.NM_STEER_TO_RINGS,
+    "tap_to_host": lib.NM_STEER_TAP_TO_HOST,
+    "tap_only_steered": lib.NM_STEER_TAP_ONLY_STEERED,
+}
+
+
+def steer_load(program: str, index: int) -> int:
+    """A descriptor of the program. Refused with the kernel's errno."""
+    why = _Why()
+    return why.check(lib.nm_steer_load(STEER_PROGRAMS[program], index, why.pointer))
+
+
+def steer_count(index: int, *, ingress: bool) -> int | None:
+    """How many tcx programs an interface of this thread's network namespace has; None: the kernel has no tcx."""
+    count = int(lib.nm_steer_count(index, ingress))
+    return None if count == -errno.EINVAL else _Why().check(count, "asking for tc programs")
+
+
+def steer_attach(program: int, index: int, *, ingress: bool) -> int:
+    """The link that puts a program before all others of an interface of this thread's network namespace."""
+    why = _Why()
+    return why.check(lib.nm_steer_attach(program, index, ingress, why.pointer))
+
+
+def steer_replace(link: int, program: int) -> None:
+    """Puts another program in the place of a link's. Refused ENXIO: the interface has gone."""
+    why = _Why()
+    why.check(lib.nm_steer_replace(link, program, why.pointer))
+
+
+def steer_packet_socket(fd: int) -> None:
+    """An AF_PACKET socket sees neither what host rings inject nor what is sent; to be called before bind()."""
+    _Why().check(lib.nm_steer_packet_socket(fd), "filtering a packet socket")
+
+
 def nic_port(region: Region, events: Events, name: str, backend: str, queues: Sequence[Any], slots: int) -> Port:
     """An interface: a hardware ring pair of `slots` slots for each backend queue, which the port takes over."""
     if any(queue == ffi.NULL for queue in queues):

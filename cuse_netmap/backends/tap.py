@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
 TUNSETSNDBUF = 0x400454D4
+TUNGETIFF = 0x800454D2
+TUNSETIFINDEX = 0x400454DA
 IFF_TAP = 0x0002
 IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
@@ -91,8 +93,17 @@ def configure(index: int, name: str, **settings: object) -> None:
         raise Refused(error.code, f"configuring {name} ({settings}): {os.strerror(error.code)}") from error
 
 
-def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
-    """One descriptor of the device, which the first of them makes. Refused EBUSY: the name is taken."""
+def device_name(fd: int) -> str:
+    """The device of a queue's descriptor."""
+    answer = fcntl.ioctl(fd, TUNGETIFF, bytes(40))
+    return answer[:16].partition(b"\0")[0].decode()
+
+
+def open_queue(name: str, sndbuf: int, *, first: bool, several: bool, index: int = 0) -> int:
+    """One descriptor of the device, which the first of them makes. Refused EBUSY: the name or index is taken.
+
+    The name may have a %d for the kernel to fill in; an index of 0 is the kernel's choice.
+    """
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -101,6 +112,8 @@ def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
         raise Refused(error.errno or errno.ENODEV, reason) from error
     flags = IFF_TAP | IFF_NO_PI | (IFF_MULTI_QUEUE if several else 0) | (IFF_TUN_EXCL if first else 0)
     try:
+        if index:
+            fcntl.ioctl(fd, TUNSETIFINDEX, struct.pack("i", index))
         fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         fcntl.ioctl(fd, TUNSETSNDBUF, struct.pack("i", sndbuf))
     except OSError as error:
