@@ -30,7 +30,9 @@ DROPS = {
 }
 
 
-BACKENDS = {"tap": lib.nm_tap_backend(), "null": lib.nm_null_backend()}
+TAP_BACKEND = lib.nm_tap_backend()
+NULL_BACKEND = lib.nm_null_backend()
+RAW_BACKEND = lib.nm_raw_backend()
 
 
 def _text(pointer: Any) -> str:
@@ -281,6 +283,14 @@ class Port:
         """Hardware rings, and slots."""
         return Sizes(self.rings("tx"), self.rings("rx"), self.slots("tx"), self.slots("rx"))
 
+    def in_use(self, *, host: bool) -> bool:
+        """Somebody has bound one of its hardware rings, or of its host rings."""
+        for direction, index in DIRECTIONS.items():
+            first, last = (self.rings(direction), self.all_rings(direction)) if host else (0, self.rings(direction))
+            if any(self.pointer.krings[index][ring].users for ring in range(first, last)):
+                return True
+        return False
+
     def set_mtu(self, mtu: int) -> None:
         """Bytes; looked at when the first program registers."""
         lib.nm_port_set_mtu(self.pointer, mtu)
@@ -372,19 +382,59 @@ def steer_packet_socket(fd: int) -> None:
     _Why().check(lib.nm_steer_packet_socket(fd), "filtering a packet socket")
 
 
-def nic_port(region: Region, events: Events, name: str, backend: str, queues: Sequence[Any], slots: int) -> Port:
-    """An interface: a hardware ring pair of `slots` slots for each backend queue, which the port takes over."""
-    if any(queue == ffi.NULL for queue in queues):
+@dataclass(frozen=True)
+class RawQueue:
+    """What nm_raw_config asks for: an AF_PACKET queue of an interface of this thread's network namespace."""
+
+    ifindex: int
+    frame_size: int
+    frames: int
+    queue: int
+    queues: int
+    group: int
+
+    def open(self) -> Any:
+        """Refused as nm_raw_queue_open says."""
+        out, why = ffi.new("void **"), _Why()
+        config = ffi.new("struct nm_raw_config *", vars(self))
+        why.check(lib.nm_raw_queue_open(config, out, why.pointer))
+        return out[0]
+
+
+def close_raw_queues(queues: Sequence[Any]) -> None:
+    """Those that no port has taken over."""
+    for queue in queues:
+        RAW_BACKEND.close(queue)
+
+
+def _queue_vector(queues: Sequence[Any]) -> Any:
+    return ffi.new("void *[]", [ffi.cast("void *", queue) for queue in queues])
+
+
+def nic_port(region: Region, events: Events, name: str, backend: Any, queues: Sequence[Any], slots: int) -> Port:
+    """An interface: a hardware ring pair of `slots` slots for each backend queue, which the port takes over.
+
+    backend: the struct nm_backend_ops, one of the above or the address of another's; the queues likewise.
+    """
+    vector = _queue_vector(queues)
+    if any(queue == ffi.NULL for queue in vector):
         raise Refused(errno.ENOMEM, f"making the queues of {name}")
     out, why = ffi.new("struct nm_port **"), _Why()
-    vector = ffi.new("void *[]", list(queues))
-    operations = BACKENDS[backend]
+    operations = ffi.cast("const struct nm_backend_ops *", backend)
+    encoded = os.fsencode(name)
     why.check(
         lib.nm_nic_create(
-            region.pointer, events.pointer, name.encode(), operations, vector, len(queues), slots, out, why.pointer
+            region.pointer, events.pointer, encoded, operations, vector, len(queues), slots, out, why.pointer
         )
     )
     return Port(out[0])
+
+
+def set_host_rings(port: Port, backend: Any, queues: Sequence[Any]) -> None:
+    """What stands behind an interface's host rings: a queue for each, which the port takes over; while none is bound."""
+    why = _Why()
+    vector = _queue_vector(queues)
+    why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))
 
 
 def null_port(region: Region, name: str, sizes: Sizes) -> Port:

@@ -5,7 +5,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <poll.h>
@@ -312,18 +311,6 @@ static bool set(int fd, int level, int option, int value) {
     return !setsockopt(fd, level, option, &value, sizeof(value));
 }
 
-/* Frames with the mark are the host rings', on their way from us to the host. */
-static bool ignore_marked(int fd) {
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_MARK)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NM_STEER_MARK, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, 0),
-        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
-    };
-    struct sock_fprog program = {sizeof(filter) / sizeof(filter[0]), filter};
-    return !setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program));
-}
-
 /* As many frames as are wanted, in blocks that the kernel can find in one piece. */
 static bool make_ring(struct raw_queue *raw) {
     raw->frame_size = (raw->config.frame_size + FRAME_OVERHEAD + LINE - 1) / LINE * LINE;
@@ -349,10 +336,10 @@ static bool make_ring(struct raw_queue *raw) {
 static const char *open_rx(struct raw_queue *raw) {
     raw->rx = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (raw->rx < 0) return "a packet socket";
-    if (!ignore_marked(raw->rx)) return "SO_ATTACH_FILTER";
+    errno = -nm_steer_packet_socket(raw->rx);
+    if (errno) return "SO_ATTACH_FILTER";
     if (!set(raw->rx, SOL_PACKET, PACKET_VERSION, TPACKET_V2)) return "PACKET_VERSION";
     if (!set(raw->rx, SOL_PACKET, PACKET_VNET_HDR, 1)) return "PACKET_VNET_HDR";
-    if (!set(raw->rx, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)) return "PACKET_IGNORE_OUTGOING";
     if (!set(raw->rx, SOL_PACKET, PACKET_COPY_THRESH, 1)) return "PACKET_COPY_THRESH";
     if (!set(raw->rx, SOL_SOCKET, SO_RCVBUFFORCE, GIANTS)) return "SO_RCVBUFFORCE";
     if (!make_ring(raw)) return "PACKET_RX_RING";

@@ -14,11 +14,12 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from cuse_netmap.backends import Interface, Place
 from cuse_netmap.errors import Refused
 from cuse_netmap.options import PortOptions, flag, integer, text
 
 if TYPE_CHECKING:
-    from cuse_netmap._core import Events, Port, Region
+    from cuse_netmap._core import Port
 
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
@@ -47,15 +48,14 @@ class Options(PortOptions):
     sndbuf: int = integer(1 << 20, 4096, (1 << 31) - 1)
 
 
-class TapInterface:
+class TapInterface(Interface):
     """A TAP device and its port."""
 
     def __init__(self, name: str, index: int, fd: int, port: "Port", description: str) -> None:
+        super().__init__(port, description)
         self.name = name
         self.index = index
         self.fd = fd  # one of the port's queues, which close it
-        self.port = port
-        self.description = description
 
     def mtu(self) -> int:
         from pyroute2 import IPRoute
@@ -126,7 +126,7 @@ def open_queue(name: str, sndbuf: int, *, first: bool, several: bool, index: int
     return fd
 
 
-def open_port(region: "Region", events: "Events", name: str, options: Options) -> TapInterface:
+def open_port(place: Place, name: str, options: Options) -> TapInterface:
     from cuse_netmap import _core
 
     fds: list[int] = []
@@ -140,6 +140,8 @@ def open_port(region: "Region", events: "Events", name: str, options: Options) -
         for fd in fds:
             os.close(fd)
         raise
-    port = _core.nic_port(region, events, name, "tap", _core.tap_queues(fds), options.slots)
+    port = _core.nic_port(
+        place.region, place.events, name, _core.TAP_BACKEND, _core.tap_queues(fds), options.slots
+    )
     description = f"the wire of a TAP device of ours, {options.queues} ring pair(s) of {options.slots} slots"
     return TapInterface(name, index, fds[0], port, description)
