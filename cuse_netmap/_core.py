@@ -454,11 +454,11 @@ def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     return Port(out[0])
 
 
-def monitor_port(parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
+def monitor_port(region: Region, parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
     """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; slots 0: as many as that has."""
     out, why = ffi.new("struct nm_port **"), _Why()
     slots = Sizes(0, 0, tx_slots, rx_slots).vectors()[1]
-    why.check(lib.nm_monitor_create(parent.pointer, flags, slots, out, why.pointer))
+    why.check(lib.nm_monitor_create(region.pointer, parent.pointer, flags, slots, out, why.pointer))
     return Port(out[0])
 
 
@@ -586,7 +586,7 @@ class OpenFile:
     @property
     def rings(self) -> int:
         """How many rings it has bound, of both directions."""
-        return sum(int(self.file.last[index] - self.file.first[index]) for index in DIRECTIONS.values())
+        return sum(len(self.bound(direction)) for direction in DIRECTIONS)
 
     @property
     def exclusive(self) -> bool:

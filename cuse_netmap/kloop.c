@@ -6,12 +6,12 @@
 
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,7 +22,8 @@
 #include "ring_core.h"
 
 #define STACK_SIZE (256 * 1024)
-#define STOPS_MOST 4 /* a file has no more requests than that */
+#define SLICE_NS 10000000 /* three times the usual */
+#define STOPS_MOST 4      /* a file has no more requests than that */
 /* What is told of a ring: hwcur and hwtail, which are one aligned word that is never seen half
  * written, then kern_need_kick. */
 #define TOLD_SIZE (offsetof(struct nm_csb_ktoa, kern_need_kick) + sizeof(uint32_t))
@@ -208,13 +209,14 @@ static int loop_with_pauses(struct nm_kloop *loop) {
     int result;
     want_kicks(loop, false);
     while (!over(loop, &result)) {
-        int error = round_of(loop);
-        if (error > 0) error = look(loop); /* interrupts do not wait for the next round */
+        int changed = round_of(loop);
+        int error = changed < 0 ? changed : 0;
+        if (changed > 0 && loop->num_fds) error = look(loop); /* interrupts await no next round */
         if (error) return error;
         if (loop->sleep_us)
             sleep_for(loop, loop->sleep_us);
-        else
-            sched_yield(); /* whoever syncs on this CPU comes first */
+        else if (!changed)
+            sched_yield(); /* who has nothing to do lets others go first */
     }
     return result;
 }
@@ -227,7 +229,6 @@ static int loop_with_kicks(struct nm_kloop *loop) {
         if (changed < 0) return changed;
         if (changed) {
             armed = false;
-            sched_yield();
         } else if (!armed) {
             /* First asked for, then looked once more: whoever comes in between is not missed. */
             armed = true;
@@ -318,13 +319,29 @@ static void end(struct nm_kloop *loop, int result) {
         nm_inbox_reply(loop->inbox, loop->stops[i], 0);
 }
 
+/* Whoever wakes on this CPU, such as the door to answer a sync, runs at once and not when our slice
+ * is over: since Linux 6.12 a long one ends for those with shorter ones. */
+static void step_back(void) {
+    struct {
+        uint32_t size, policy;
+        uint64_t flags;
+        int32_t nice;
+        uint32_t priority;
+        uint64_t runtime, deadline, period;
+    } attributes = {.size = sizeof(attributes), .policy = SCHED_BATCH, .runtime = SLICE_NS};
+    syscall(SYS_sched_setattr, 0, &attributes, 0);
+}
+
 static void *serve(void *arg) {
     struct nm_kloop *loop = arg;
     pthread_mutex_lock(&loops_lock); /* until the request is held */
     pthread_mutex_unlock(&loops_lock);
     pthread_setname_np(pthread_self(), "kloop");
     prctl(PR_SET_TIMERSLACK, 1000);
-    end(loop, run(loop));
+    step_back();
+    int result = run(loop);
+    /* Whatever keeps us from the memory, to the program it is not there. */
+    end(loop, result == -EPERM || result == -ESRCH ? -EFAULT : result);
     strike_off(loop);
     return NULL;
 }
@@ -411,19 +428,14 @@ static int admit(struct nm_kloop *loop, struct nm_refusal *why) {
     return 0;
 }
 
-/* No signal of the daemon's is handled there. */
 static int start_thread(struct nm_kloop *loop) {
-    sigset_t all, before;
     pthread_attr_t attributes;
     pthread_t thread;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     int error = -pthread_create(&thread, &attributes, serve, loop);
     pthread_attr_destroy(&attributes);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 
@@ -479,15 +491,12 @@ bool nm_kloop_stop(struct nm_inbox *inbox, struct nm_request *request) {
 
 bool nm_kloops_ended(uint32_t milliseconds) {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += milliseconds / 1000;
-    until.tv_nsec += milliseconds % 1000 * 1000000l;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    uint64_t nanoseconds = (uint64_t)until.tv_nsec + milliseconds * 1000000ull;
+    until.tv_sec += (time_t)(nanoseconds / 1000000000u);
+    until.tv_nsec = (long)(nanoseconds % 1000000000u);
     pthread_mutex_lock(&loops_lock);
-    while (loops && !pthread_cond_timedwait(&loop_ended, &loops_lock, &until)) {
+    while (loops && !pthread_cond_clockwait(&loop_ended, &loops_lock, CLOCK_MONOTONIC, &until)) {
     }
     bool ended = !loops;
     pthread_mutex_unlock(&loops_lock);

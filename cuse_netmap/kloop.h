@@ -32,7 +32,7 @@ struct nm_kloop_config {
  * the loop has ended, which answers it:
  * 0       stopped
  * EINTR   the caller was interrupted
- * EFAULT  the arrays are there no more; or as nm_client_read
+ * EFAULT  the arrays are there no more
  * EIO     the port is gone
  * EBUSY at once: there are too many loops; EBADF, EINVAL: no eventfds; else -errno of a call. */
 int nm_kloop_start(struct nm_inbox *inbox, struct nm_request *request,
@@ -41,7 +41,7 @@ int nm_kloop_start(struct nm_inbox *inbox, struct nm_request *request,
  * there is none the next one will end at once. */
 bool nm_kloop_stop(struct nm_inbox *inbox, struct nm_request *request);
 
-/* Waits until no loop is left, for so long at most: are there none? */
+/* Waits until no loop is left, for so long at most; false if there still is one. */
 bool nm_kloops_ended(uint32_t milliseconds);
 
 #endif

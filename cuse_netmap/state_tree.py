@@ -14,7 +14,6 @@ from functools import partial
 from cuse_netmap._core import DIRECTIONS, DROPS, OpenFile, Port, Region, RingStats
 from cuse_netmap.control.parameters import TABLE, Parameters
 from cuse_netmap.control.registry import Holder, PortView, Registry, SwitchView
-from cuse_netmap.control.requests import GLOBAL_MEM_ID
 from cuse_netmap.errors import Refused
 from cuse_netmap.state import Each, File, Fixed, Folder
 
@@ -29,8 +28,8 @@ def tree(device: Mapping[str, object], parameters: Parameters, registry: Registr
         {
             "device": Fixed({name: _constant(value) for name, value in device.items()}),
             "parameters": Fixed({name: _parameter(parameters, name) for name in TABLE}),
-            "memory": Each(registry.regions.by_name, lambda _id, region: _region(region)),
-            "ports": Each(registry.ports, _port),
+            "memory": Each(registry.regions.by_name, _region),
+            "ports": Each(registry.ports, partial(_port, registry)),
             "vale": Each(registry.switches, _switch),
             "clients": Each(
                 lambda: {str(number): holder for number, holder in registry.holders.items()},
@@ -56,7 +55,7 @@ def _parameter(parameters: Parameters, name: str) -> File:
     return File(lambda: parameters.value(name), write if TABLE[name].live else None)
 
 
-def _region(region: Region) -> Folder:
+def _region(_name: str, region: Region) -> Folder:
     def pool(name: str) -> Folder:
         return Fixed(
             {
@@ -72,14 +71,14 @@ def _region(region: Region) -> Folder:
 # ---- ports
 
 
-def _port(_name: str, view: PortView) -> Folder:
+def _port(registry: Registry, _name: str, view: PortView) -> Folder:
     port = view.port
     return Fixed(
         {
             "kind": File(lambda: port.kind),
             "backend": _constant(view.backend),
             "description": _constant(view.description),
-            "mem_id": _constant(GLOBAL_MEM_ID),
+            "mem_id": File(lambda: registry.regions.id_of(port)),
             "users": File(lambda: port.files),
             "gone": File(lambda: int(port.gone)),
             **{direction: _direction(port, direction) for direction in DIRECTIONS},

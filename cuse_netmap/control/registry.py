@@ -140,15 +140,26 @@ class Registry:
     # ---- ports
 
     def find(self, name: str) -> Port:
-        """The existing port of that name. Refused ENXIO, or ENODEV of a pipe."""
+        """The existing port of that name; of an interface that nobody has open there is none yet.
+
+        Refused ENXIO, or ENODEV of a pipe.
+        """
         parsed = names.parse(name)
         match parsed.kind:
             case Kind.PIPE:
                 return self.pipes.find(parsed)
             case Kind.VALE:
                 return self.vale.find(parsed)
-            case _:
-                return self._interface(name)
+        if persistent := self.vale.persistent.get(name):
+            return persistent.port
+        port = self.interfaces.find(name)
+        return port if port and (self.interfaces.abroad or name not in self.wires) else self._wire(name).port
+
+    def header(self, name: str) -> int:
+        """Bytes of a port's virtio-net header; interfaces have none. Refused as `find`."""
+        if names.parse(name).kind is Kind.INTERFACE and name not in self.vale.persistent and self.exists(name):
+            return 0
+        return self.vale.header(self.find(name))
 
     def _open(self, name: PortName, asked: Wanted) -> Port:
         """The port of that name, made for the program that asks if it is of a kind that is; then it must be settled.
@@ -167,6 +178,11 @@ class Registry:
                 return null_port(region, f"null:{name.name}", sizes)
             case _:
                 return self._interface(name.name)
+
+    def _monitor(self, name: str, request: Register) -> Port:
+        """Refused EINVAL: no such region, although a monitor lives where it must."""
+        self.regions.find(request.mem_id)
+        return monitors.open_port(name, request, self.regions.find(GLOBAL_MEM_ID), self.find)
 
     def _parent(self, name: str) -> Port | None:
         """Of a pipe: it need not be open, nor exist."""
@@ -253,8 +269,7 @@ class Registry:
         parsed = names.parse(name, request.mode, request.flags)
         if parsed.kind is Kind.NULL and request.mem_id == 0:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        monitor = parsed.kind is Kind.MONITOR
-        port = monitors.open_port(name, request, self.find) if monitor else self._open(parsed, request)
+        port = self._monitor(name, request) if parsed.kind is Kind.MONITOR else self._open(parsed, request)
         try:
             if request.mode in HOST_MODES:
                 self._want_host_rings(port, max(request.host_tx_rings, request.host_rx_rings, 1))

@@ -114,17 +114,17 @@ static const struct nm_port_ops zero_copy_ops = {.kind = "zero-copy monitor",
 
 /* As many as the monitored rings have unless something else is asked for, within what is possible.
  */
-static uint32_t bound_slots(const struct nm_port *parent, enum nm_dir dir, uint32_t wanted) {
-    uint32_t ring_size = nm_region_pool(parent->region, NM_POOL_RING).objsize;
+static uint32_t bound_slots(const struct nm_region *region, uint32_t wanted, uint32_t parents) {
+    uint32_t ring_size = nm_region_pool(region, NM_POOL_RING).objsize;
     uint32_t most = (ring_size - NETMAP_RING_BYTES(0u)) / sizeof(struct netmap_slot);
-    uint32_t slots = wanted ? wanted : parent->num_slots[dir];
+    uint32_t slots = wanted ? wanted : parents;
     if (most > SLOTS_MOST) most = SLOTS_MOST;
     if (slots > most) slots = most;
     return slots < 2 ? 2 : slots;
 }
 
-int nm_monitor_create(struct nm_port *parent, uint64_t flags, const uint32_t slots[NM_DIRS],
-                      struct nm_port **out, struct nm_refusal *why) {
+int nm_monitor_create(struct nm_region *region, struct nm_port *parent, uint64_t flags,
+                      const uint32_t slots[NM_DIRS], struct nm_port **out, struct nm_refusal *why) {
     if (parent->ops == &copying_ops || parent->ops == &zero_copy_ops)
         return nm_refuse(why, EINVAL, "%s is a monitor itself", parent->name);
     if (!parent->files) return nm_refuse(why, EINVAL, "nobody has %s open", parent->name);
@@ -134,6 +134,7 @@ int nm_monitor_create(struct nm_port *parent, uint64_t flags, const uint32_t slo
     if (!monitor) return nm_refuse(why, ENOMEM, "out of memory");
     monitor->parent = parent;
     monitor->zero_copy = flags & NR_ZCOPY_MON;
+    if (monitor->zero_copy) region = parent->region;
     monitor->of[NM_RX] = flags & (NR_MONITOR_RX | NR_ZCOPY_MON);
     monitor->of[NM_TX] = flags & (NR_MONITOR_TX | NR_ZCOPY_MON);
     char name[NETMAP_REQ_IFNAMSIZ + 16];
@@ -145,8 +146,8 @@ int nm_monitor_create(struct nm_port *parent, uint64_t flags, const uint32_t slo
                                     .rings = {[NM_RX] = most, [NM_TX] = 1},
                                     .has_host = parent->has_host};
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
-        config.slots[dir] = bound_slots(parent, dir, slots[dir]);
-    int error = nm_port_create(parent->region, &config, out, why);
+        config.slots[dir] = bound_slots(region, slots[dir], parent->num_slots[dir]);
+    int error = nm_port_create(region, &config, out, why);
     if (error) free(monitor);
     return error;
 }

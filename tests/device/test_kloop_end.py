@@ -83,7 +83,7 @@ def test_a_signal_ends_start_with_eintr_and_the_loop_with_it(kloop: Path, kind: 
         sent = time.monotonic()
         os.kill(thread, signal.SIGUSR1)
         assert looping.number("errno") == errno.EINTR
-        assert time.monotonic() - sent < 0.2
+        assert time.monotonic() - sent < 5  # it is not the program that ends it
 
 
 @pytest.mark.parametrize("with_kicks", [False, True])
@@ -111,7 +111,7 @@ def test_a_descriptor_closed_while_it_loops_is_released_when_the_loop_ends(daemo
     assert csb.enable(port.fd) == 0
     with Loop(port.fd, csb) as loop:
         port.close()
-        assert loops(daemon) == 1
+        assert settled(lambda: loops(daemon), 1) == 1
         before = signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.pthread_kill(loop.thread.ident or 0, signal.SIGUSR1)
         assert loop.join() == errno.EINTR

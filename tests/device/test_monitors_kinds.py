@@ -2,6 +2,7 @@
 """Monitors of pipes and of ports on switches (ABI.md 12.3 to 12.5), where others than the port's user move packets."""
 
 import ctypes
+import mmap
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ import pytest
 
 from cuse_netmap.client import Port, Ring, control
 from cuse_netmap.control.requests import (
+    ExtmemBody,
     Flag,
     Mode,
     OffsetsBody,
     OptionType,
+    PoolsInfo,
     Register,
     RequestType,
     ValeAttach,
@@ -248,3 +251,25 @@ def test_a_frame_that_begins_inside_its_buffer_is_seen_whole_by_a_monitor_withou
         tx.advance()
         sender.txsync()
         assert seen(port) == [frame(5)]
+
+
+def test_copies_of_what_crosses_memory_that_a_program_brought_are_for_everybody() -> None:
+    """13.1, 12.4: a copying monitor has memory of its own, which any program can map; a zero-copy one the port's."""
+    memory = mmap.mmap(-1, 32 << 20)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    pools = PoolsInfo(memsize=len(memory), if_total=10, ring_total=20)
+    wanted = option(OptionType.EXTMEM, body=ExtmemBody(address, pools.encode()).encode())
+    zero_copy = Register(flags=Flag.ZCOPY_MON)
+    with (
+        Port("vale0:1", options=wanted.address, memory=memory) as sender,
+        Port("vale0:2") as receiver,
+        monitor("vale0:1", BOTH) as copying,
+        Port("vale0:1", zero_copy, memory=memory) as swapping,
+    ):
+        assert copying.granted.mem_id == receiver.granted.mem_id == 1
+        assert swapping.granted.mem_id == sender.granted.mem_id > 1
+        sender.send(frame(1))
+        receiver.send(frame(2))
+        assert sender.receive() == frame(2)
+        sender.rxsync()
+        assert seen(copying) == seen(swapping) == [frame(1), frame(2)]

@@ -351,3 +351,28 @@ def test_a_receiver_with_smaller_offsets_finds_what_begins_behind_them() -> None
     with opened("p{1", 1000) as sender, opened("p}1", 100, 10, 8) as receiver:
         send(sender, frame(1, 500), 900)
         assert received(receiver) == [(100, frame(1, 500))]
+
+
+# ---- monitors
+
+
+def test_a_copy_monitor_sees_packets_at_its_own_offsets() -> None:
+    """ABI.md 12.4 and 13.4: copied from where they begin to where the monitor wants them."""
+    watching = Register(flags=Flag.MONITOR_TX | Flag.MONITOR_RX)
+    with (
+        opened("p{1", 512) as sender,
+        opened("p{1", 256, 128, request=watching) as monitor,
+        Port("p{1", watching) as plain,
+        opened("p}1", 512) as receiver,
+    ):
+        send(sender, frame(1, 300), 400)
+        assert received(receiver) == [(400, frame(1, 300))]
+        assert received(monitor) == [(128, frame(1, 300))]
+        assert received(plain) == [(0, frame(1, 300))]
+
+
+def test_a_zero_copy_monitor_has_no_offsets() -> None:
+    """ABI.md 13.4: it shares the buffers of its parent; EOPNOTSUPP."""
+    with Port("p{1"), device() as fd:
+        result = attempt(fd, "p{1", offsets(64), flags=Flag.MONITOR_TX | Flag.MONITOR_RX | Flag.ZCOPY_MON)
+        assert result == (errno.EOPNOTSUPP, errno.EOPNOTSUPP)

@@ -51,14 +51,27 @@ static uint32_t below(uint32_t limit) { /* xorshift64 */
     return (uint32_t)(state >> 16) % limit;
 }
 
+static uint32_t odd(void) {
+    switch (below(4)) {
+    case 0:
+        return below(0xffffffff);
+    case 1:
+        return below(2) ? 0xffffffff : 1u << 31;
+    case 2:
+        return below(64);
+    default:
+        return below(BUFFERS + 2);
+    }
+}
+
 /* ---- a backend that takes and gives what it likes ------------------------------------------- */
 
 static void check_frame(const struct nm_frame *frame) {
     struct nm_buffers buffers = nm_region_buffers(region);
     CHECK(frame->data >= buffers.base);
-    size_t begins = (size_t)(frame->data - buffers.base);
-    CHECK(begins / buffers.size < buffers.total);
-    CHECK(begins % buffers.size + frame->len <= buffers.size || !frame->len);
+    size_t at = (size_t)(frame->data - buffers.base);
+    CHECK(at <= (size_t)buffers.size * buffers.total);
+    if (frame->len) CHECK(at % buffers.size + frame->len <= buffers.size);
 }
 
 static int tx(void *queue, const struct nm_frame *frames, uint32_t count,
@@ -161,18 +174,6 @@ static void destroy_ports(void) {
 
 static void wake(struct nm_file *file) { CHECK(file >= files && file < files + FILES); }
 
-/* As the option does for rings that are new. */
-static void choose_offsets(const struct nm_file *file) {
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
-        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
-            struct nm_kring *kring = &file->port->krings[dir][i];
-            if (kring->users > 1) continue;
-            kring->offset_max = below(4) ? 0 : below(BUFFER_SIZE);
-            kring->offset_mask = UINT64_MAX;
-        }
-    }
-}
-
 static void do_register(uint32_t number) {
     struct nmreq_register request = {
         .nr_mode = below(8) ? below(2) ? NR_REG_ALL_NIC : below(9) : below(0xffffffff),
@@ -190,7 +191,7 @@ static void do_register(uint32_t number) {
         uint32_t slots[NM_DIRS] = {below(2) ? 0 : below(200), below(4) ? 0 : below(0xffffffff)};
         uint64_t flags = (1 + below(7)) * NR_MONITOR_TX;
         struct nm_port *any = files[below(FILES)].port;
-        if (nm_monitor_create(any ? any : port, flags, slots, &port, &why)) return;
+        if (nm_monitor_create(region, any ? any : port, flags, slots, &port, &why)) return;
     } else if (own) {
         uint32_t rings[NM_DIRS] = {below(8) ? below(4) : below(0x10000), below(4)};
         uint32_t slots[NM_DIRS] = {below(8) ? below(64) : below(0xffffffff), below(64)};
@@ -198,11 +199,14 @@ static void do_register(uint32_t number) {
     } else {
         nm_port_set_mtu(port, below(300));
     }
+    struct nm_offsets offsets = {.max_offset = below(8) ? below(BUFFER_SIZE + 1) : odd(),
+                                 .initial_offset = below(8) ? below(100) : odd(),
+                                 .bits = below(8) ? below(20) : odd()};
+    if (!below(3)) nm_file_want_offsets(&files[number], &offsets);
     int error = nm_file_register(&files[number], port, &request, &why);
     if (own && error) nm_port_destroy(port);
     if (error) return;
     own_port[number] = own;
-    choose_offsets(&files[number]);
     if (below(8)) nm_file_activate(&files[number]); /* else its program never learns of it */
 }
 
@@ -218,19 +222,6 @@ static void move_vale(void) {
     struct nm_port *port = vale[below(VALE_PORTS)];
     nm_vale_leave(port);
     if (below(4)) CHECK(nm_vale_join(port, sw, NULL) >= 0);
-}
-
-static uint32_t odd(void) {
-    switch (below(4)) {
-    case 0:
-        return below(0xffffffff);
-    case 1:
-        return below(2) ? 0xffffffff : 1u << 31;
-    case 2:
-        return below(64);
-    default:
-        return below(BUFFERS + 2);
-    }
 }
 
 /* Any word of the first two pools, or the first of a buffer, which links lists. */

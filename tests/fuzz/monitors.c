@@ -186,7 +186,7 @@ static struct nm_port *choose(struct program *program, bool monitor) {
     if (!monitor) return port;
     const uint32_t slots[NM_DIRS] = {[NM_RX] = 2 + below(&program->state, 100), [NM_TX] = 2};
     uint64_t flags = (1 + below(&program->state, 7)) * NR_MONITOR_TX;
-    return nm_monitor_create(port, flags, slots, &port, NULL) ? NULL : port;
+    return nm_monitor_create(region, port, flags, slots, &port, NULL) ? NULL : port;
 }
 
 static void *run(void *arg) {

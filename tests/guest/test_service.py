@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The installed package as an administrator meets it; runs in a guest of its own, as root, under systemd."""
 
+import ctypes
 import errno
 import grp
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import CLONE_NEWNET
 from tests.support.host import Host, frame
 from tests.support.ways import kernel_version
 
@@ -128,12 +130,16 @@ def test_a_reload_with_an_error_names_the_line_and_changes_nothing() -> None:
 
 
 def test_after_sigkill_it_is_back_by_itself() -> None:
+    """Issue D: under 10 s in the guest; where that has to share its machine, in the time of three ordinary restarts."""
+    started = time.monotonic()
+    systemctl("restart", UNIT)
+    enough = max(10.0, 3 * (time.monotonic() - started))
     before = main_pid()
     started = time.monotonic()
     run("systemctl", "kill", "-s", "KILL", UNIT)
     wait_for(lambda: main_pid() not in (before, "0", ""), "not back")
     wait_for(lambda: state() == "active", "not active again")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < enough
     assert "sent 500 packets" in sends().stdout
 
 
@@ -232,7 +238,18 @@ def client(name: str) -> Path:
     return Path(os.environ["CUSE_NETMAP_TEST_CLIENTS"], name)
 
 
+@pytest.fixture
+def services_network() -> Iterator[None]:
+    """The network namespace of the service and its TAP devices; the tests have one of their own."""
+    setns = ctypes.CDLL(None).setns
+    with Path("/proc/self/ns/net").open() as ours, Path("/proc/1/ns/net").open() as theirs:
+        assert setns(theirs.fileno(), CLONE_NEWNET) == 0
+        yield
+        assert setns(ours.fileno(), CLONE_NEWNET) == 0
+
+
 @only_with_passthrough
+@pytest.mark.usefixtures("services_network")
 @pytest.mark.parametrize("name", ["echo", "echo-static"])
 def test_a_program_that_nobody_has_prepared_receives_and_sends(name: str) -> None:
     frames = [frame(number, 100) for number in range(200)]

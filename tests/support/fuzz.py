@@ -10,15 +10,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
 PORTS = sorted(f"ports/{source.name}" for source in (CORE / "ports").glob("*.c"))
-CORE_SOURCES = (
-    "region.c",
-    "extmem.c",
-    "ring_core.c",
-    "monitored.c",
-    "bind.c",
-    "offsets.c",
-    "events.c",
-    "client_memory.c",
+CORE_SOURCES = tuple(
+    f"{name}.c" for name in ("region", "extmem", "ring_core", "monitored", "bind", "offsets", "events", "client_memory")
 )
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-fno-omit-frame-pointer", "-Wall", "-Wextra", "-Werror"]
 MEMORY = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
