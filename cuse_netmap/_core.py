@@ -431,7 +431,7 @@ def nic_port(region: Region, events: Events, name: str, backend: Any, queues: Se
 
 
 def set_host_rings(port: Port, backend: Any, queues: Sequence[Any]) -> None:
-    """What stands behind an interface's host rings: a queue for each, which the port takes over; while none is bound."""
+    """What stands behind an interface's host rings: queues, which the port takes over; while none is bound."""
     why = _Why()
     vector = _queue_vector(queues)
     why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))

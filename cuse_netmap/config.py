@@ -163,7 +163,8 @@ def _text(path: Path) -> str:
         raise ConfigError(message) from error
 
 
-ALLOWED = {name: f"[{name}]" for name in ("device", "log", "memory", "parameters", "interfaces")} | {"ports": "[ports.NAME]"}
+TABLES = ("device", "log", "memory", "parameters", "interfaces")
+ALLOWED = {name: f"[{name}]" for name in TABLES} | {"ports": "[ports.NAME]"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +288,7 @@ def diff(old: Config, new: Config) -> list[Change]:
     """What a reload from old to new has to do, in the order of the tables."""
     changes = [
         change
-        for name in ("device", "log", "memory", "parameters", "interfaces")
+        for name in TABLES
         for change in _diff_table(name, _REFUSED[name], getattr(old, name), getattr(new, name))
     ]
     for name in {**old.ports, **new.ports}:

@@ -129,7 +129,7 @@ class Daemon:
 
     def _open_port(self, port: config.Port) -> None:
         try:
-            with open("/proc/self/ns/net", "rb") as namespace:
+            with Path("/proc/self/ns/net").open("rb") as namespace:
                 place = self._place(namespace.fileno())
                 interface = BACKENDS[port.backend].open_port(place, port.name, port.options)
         except Refused as refusal:

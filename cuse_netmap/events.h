@@ -10,8 +10,8 @@
 struct nm_events;
 struct nm_watch;
 
-/* Called on the events thread with the EPOLL* bits that came true. It must not destroy watches. True:
- * go on watching; false: the descriptor is of no use any more. */
+/* Called on the events thread with the EPOLL* bits that came true. It must not destroy watches.
+ * True: go on watching; false: the descriptor is of no use any more. */
 typedef bool nm_watch_call(void *arg, uint32_t events);
 
 int nm_events_create(struct nm_events **out);

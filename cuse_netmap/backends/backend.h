@@ -4,8 +4,8 @@
 #ifndef CUSE_NETMAP_BACKEND_H
 #define CUSE_NETMAP_BACKEND_H
 
-#include <stdbool.h>
 #include <linux/virtio_net.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -37,8 +37,8 @@ struct nm_backend_ops {
      * counted. -EIO once the device is gone. */
     int (*rx)(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per_packet,
               struct nm_ring_stats *stats);
-    /* Where rx stops: the next packet, if it is an unfinished one. Valid until it is finished, which
-     * takes it off the queue. NULL: there are none. */
+    /* Where rx stops: the next packet, if it is an unfinished one. Valid until it is finished,
+     * which takes it off the queue. NULL: there are none. */
     bool (*unfinished)(void *queue, struct nm_unfinished *packet);
     void (*finished)(void *queue);
     /* Becomes readable when rx, writable when tx may get further. */

@@ -18,10 +18,10 @@
 #include "barrier.h"
 
 #define BATCH 256
-#define BLOCK (1u << 18)           /* bytes the kernel allocates at a time */
-#define GIANTS (4 << 20)           /* bytes of frames too long for the ring that may wait */
-#define GIANT_MOST (1 << 18)       /* bytes of one: more than any driver makes up */
-#define TX_BUFFER (4 << 20)        /* bytes on their way out */
+#define BLOCK (1u << 18)     /* bytes the kernel allocates at a time */
+#define GIANTS (4 << 20)     /* bytes of frames too long for the ring that may wait */
+#define GIANT_MOST (1 << 18) /* bytes of one: more than any driver makes up */
+#define TX_BUFFER (4 << 20)  /* bytes on their way out */
 #define LINE 64
 #define FRAME_OVERHEAD 128 /* of what the kernel puts before a frame */
 #define VNET_HEADER sizeof(struct virtio_net_hdr)
@@ -151,8 +151,10 @@ static void release(struct raw_queue *raw) {
 static bool read_giant(struct raw_queue *raw) {
     if (raw->giant_size) return raw->giant_size > 0;
     if (!raw->giant) raw->giant = malloc(GIANT_MOST);
-    raw->giant_size = raw->giant ? recv(raw->rx, raw->giant, GIANT_MOST, MSG_TRUNC | MSG_DONTWAIT) : -1;
-    if (raw->giant_size <= (ssize_t)VNET_HEADER || raw->giant_size > GIANT_MOST) raw->giant_size = -1;
+    raw->giant_size =
+        raw->giant ? recv(raw->rx, raw->giant, GIANT_MOST, MSG_TRUNC | MSG_DONTWAIT) : -1;
+    if (raw->giant_size <= (ssize_t)VNET_HEADER || raw->giant_size > GIANT_MOST)
+        raw->giant_size = -1;
     return raw->giant_size > 0;
 }
 
@@ -253,7 +255,8 @@ static bool raw_unfinished(void *queue, struct nm_unfinished *out) {
     struct packet *packet = look(queue);
     if (!packet || !is_unfinished(packet)) return false;
     out->header = packet->header;
-    if (packet->tagged) out->header.csum_start = htole16(le16toh(out->header.csum_start) + VLAN_TAG);
+    if (packet->tagged)
+        out->header.csum_start = htole16(le16toh(out->header.csum_start) + VLAN_TAG);
     out->count = split(packet, out->pieces);
     return true;
 }

@@ -13,8 +13,9 @@ struct nm_raw_config {
     int ifindex;         /* in the network namespace of the calling thread */
     uint32_t frame_size; /* bytes of the longest ordinary frame */
     uint32_t frames;     /* that may wait to be received */
-    uint32_t queue, queues; /* which of the interface's receive queues this one is, and of how many */
-    uint16_t group;      /* the same number for all queues of one interface, and for no other */
+    uint32_t queue,
+        queues;     /* which of the interface's receive queues this one is, and of how many */
+    uint16_t group; /* the same number for all queues of one interface, and for no other */
 };
 
 /* Opens a queue, which receives only once it is started. -EPERM: no CAP_NET_RAW; -ENXIO: no such

@@ -153,10 +153,10 @@ def open_port(place: Place, name: str, options: Options) -> Interface:
         group = os.getpid() + link.index & 0xFFFF
         queues: list[Any] = []
         undo.callback(_core.close_raw_queues, queues)
+        frames = max(slots, DEFAULT_SLOTS)
         for queue in range(count):
-            queues.append(
-                _core.RawQueue(link.index, link.mtu + LINK_HEADERS, max(slots, DEFAULT_SLOTS), queue, count, group).open()
-            )
+            wanted = _core.RawQueue(link.index, link.mtu + LINK_HEADERS, frames, queue, count, group)
+            queues.append(wanted.open())
         undo.pop_all()
         port = _core.nic_port(place.region, place.events, name, _core.RAW_BACKEND, queues, slots)
         undo.callback(port.close)

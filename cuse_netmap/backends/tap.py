@@ -140,8 +140,6 @@ def open_port(place: Place, name: str, options: Options) -> TapInterface:
         for fd in fds:
             os.close(fd)
         raise
-    port = _core.nic_port(
-        place.region, place.events, name, _core.TAP_BACKEND, _core.tap_queues(fds), options.slots
-    )
+    port = _core.nic_port(place.region, place.events, name, _core.TAP_BACKEND, _core.tap_queues(fds), options.slots)
     description = f"the wire of a TAP device of ours, {options.queues} ring pair(s) of {options.slots} slots"
     return TapInterface(name, index, fds[0], port, description)

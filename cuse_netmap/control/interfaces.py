@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from cuse_netmap._core import Port
 from cuse_netmap.backends import Interface
@@ -32,7 +33,7 @@ class Interfaces:
     def __init__(self, open_interface: Callable[[str, int], Interface]) -> None:
         self.open_interface = open_interface
         self.opened: list[Opened] = []
-        self.own = os.stat("/proc/self/ns/net")
+        self.own = Path("/proc/self/ns/net").stat()
         self.caller: int | None = None  # a descriptor of the network namespace of whom we decide for
 
     @contextmanager

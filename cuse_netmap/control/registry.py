@@ -100,9 +100,7 @@ def crossed(port: Port) -> str:
 class Registry:
     """All ports, whatever made them and whatever region they live in."""
 
-    def __init__(
-        self, region: Region, parameters: Parameters, open_interface: Callable[[str, int], Interface]
-    ) -> None:
+    def __init__(self, region: Region, parameters: Parameters, open_interface: Callable[[str, int], Interface]) -> None:
         self.regions = Regions(region)
         self.parameters = parameters
         self.wires: dict[str, Wire] = {}

@@ -270,8 +270,7 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
     for (uint32_t i = 0; i < count && !error; i++) {
         struct nic_queue *queue = &side->queues[i];
         error = nm_watch_create(((struct nic *)port->private)->events,
-                                backend->event_fd(queue->queue), queue_event, queue,
-                                &queue->watch);
+                                backend->event_fd(queue->queue), queue_event, queue, &queue->watch);
     }
     if (!error) return 0;
     close_side(side);
@@ -325,6 +324,7 @@ int nm_nic_set_host(struct nm_port *port, const struct nm_backend_ops *backend, 
                     uint32_t num_queues, struct nm_refusal *why) {
     struct nic *nic = port->private;
     close_side(&nic->host);
-    return num_queues ? open_side(&nic->host, port, port->num_rings, backend, queues, num_queues, why)
-                      : 0;
+    return num_queues
+               ? open_side(&nic->host, port, port->num_rings, backend, queues, num_queues, why)
+               : 0;
 }

@@ -400,7 +400,8 @@ void nm_offload(struct nm_outlet *outlet, const struct nm_fragment *packet, uint
         append(&received, &header, to);
         append_part(&received, &sent, from, sent.length - from);
         struct target target = target_of(outlet);
-        drop = to ? deliver(&target, &received) : offload(&target, &header.hdr, &received, FRAME_MOST);
+        drop =
+            to ? deliver(&target, &received) : offload(&target, &header.hdr, &received, FRAME_MOST);
     }
     if (drop != DELIVERED) outlet->kring->stats.drops[drop]++;
 }

@@ -122,8 +122,13 @@ static void close_queue(void *queue) {
     free(queue);
 }
 
-static const struct nm_backend_ops backend = {
-    .name = "fuzz", .tx = tx, .rx = rx, .event_fd = event_fd, .start = start, .stop = stop, .close = close_queue};
+static const struct nm_backend_ops backend = {.name = "fuzz",
+                                              .tx = tx,
+                                              .rx = rx,
+                                              .event_fd = event_fd,
+                                              .start = start,
+                                              .stop = stop,
+                                              .close = close_queue};
 
 static struct nm_port *interface(uint32_t queues, uint32_t slots) {
     void *vector[4];
