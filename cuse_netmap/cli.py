@@ -137,11 +137,14 @@ def doctor(given: argparse.Namespace) -> int:
 
 def cleanup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="netmap", metavar="NAME", help="of /dev/NAME (netmap)")
+    parser.add_argument("--unblock", action="store_true", help="also interfaces that on_exit = block keeps cut off")
 
 
 def cleanup(given: argparse.Namespace) -> int:
+    from cuse_netmap.backends import claims
     from cuse_netmap.device import clean_up
 
+    claims.clean_up(blocks=given.unblock)
     clean_up(Path("/dev", given.device))
     return 0
 

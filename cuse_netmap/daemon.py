@@ -17,7 +17,7 @@ from typing import Any, Self
 from cuse_netmap import config, device, notify
 from cuse_netmap import log as logs
 from cuse_netmap._core import Events, Inbox, Region
-from cuse_netmap.backends import BACKENDS, Interface
+from cuse_netmap.backends import BACKENDS, Interface, claims
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
 from cuse_netmap.control.registry import Registry, Wire
@@ -56,6 +56,7 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
+            claims.clean_up(blocks=False)
             if not self.private:
                 device.check_path(self.path)
             try:

@@ -32,7 +32,7 @@ class Steering:
 
     interface: its name in the network namespace behind the descriptor `namespace`, which stays the caller's.
     on_exit: "restore": when the daemon ends all is as before; "block": an interface that is disconnected then stays so
-    until the next Steering of it has been switched off, or until `cuse-netmap cleanup`.
+    until the next Steering of it has been switched off, or until `cuse-netmap cleanup --unblock`.
     links: use tcx links (Linux 6.6) if the kernel has them. Without, and to block, cls_bpf filters do the same; a
     SIGKILL leaves them behind, for claims.clean_up to remove.
 
