@@ -4,8 +4,8 @@
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from cuse_netmap._engine import ffi, lib
@@ -59,21 +59,72 @@ class PoolGeometry:
     used: int
 
 
+def guard_extmem() -> int:
+    """Once, at start: no program's memory can end the daemon. A descriptor, readable when some has broken."""
+    return _Why().check(lib.nm_extmem_guard(), "guarding programs' memory")
+
+
+class Extmem:
+    """Memory that a program brought, mapped here (extmem.h): pieces of files, each (descriptor, offset, length)."""
+
+    def __init__(self, pieces: Sequence[tuple[int, int, int]]) -> None:
+        out, why = ffi.new("struct nm_extmem **"), _Why()
+        why.check(lib.nm_extmem_map(ffi.new("struct nm_extmem_piece[]", pieces), len(pieces), out, why.pointer))
+        self.pointer = out[0]
+
+    @property
+    def address(self) -> int:
+        return int(ffi.cast("uintptr_t", lib.nm_extmem_base(self.pointer)))
+
+    @property
+    def broken(self) -> bool:
+        """It was truncated under us, and is ours alone since."""
+        return bool(lib.nm_extmem_broken(self.pointer))
+
+    def close(self) -> None:
+        """Only where no region has taken it over."""
+        lib.nm_extmem_unmap(self.pointer)
+
+
+Pools = dict[str, tuple[int, int]]
+
+
 class Region:
     """Packet memory (region.h): `pools` maps "if", "ring" and "buf" to (object size in bytes, count).
 
-    Raises Refused EINVAL for sizes outside netmap's limits, or the errno of the system call that failed.
+    With `memory` it lies in the first `size` bytes of that, which it takes over. Refused ENOMEM: that is too small;
+    EINVAL: sizes outside netmap's limits; or the errno of the system call that failed.
     """
 
     POOLS: ClassVar = {"if": lib.NM_POOL_IF, "ring": lib.NM_POOL_RING, "buf": lib.NM_POOL_BUF}
 
-    def __init__(self, pools: dict[str, tuple[int, int]]) -> None:
-        request = ffi.new("struct nm_pool_request[3]")
-        for name, index in self.POOLS.items():
-            request[index].objsize, request[index].objtotal = pools[name]
-        out, why = ffi.new("struct nm_region **"), _Why()
-        why.check(lib.nm_region_create(request, out, why.pointer))
+    def __init__(self, pools: Pools, memory: Extmem | None = None, size: int = 0) -> None:
+        out, why, request = ffi.new("struct nm_region **"), _Why(), self._request(pools)
+        if memory:
+            why.check(lib.nm_region_adopt(request, memory.pointer, size, out, why.pointer))
+        else:
+            why.check(lib.nm_region_create(request, out, why.pointer))
         self.pointer = out[0]
+        self.memory = memory
+
+    @classmethod
+    def _request(cls, pools: Pools) -> Any:
+        request = ffi.new("struct nm_pool_request[3]")
+        for name, index in cls.POOLS.items():
+            request[index].objsize, request[index].objtotal = pools[name]
+        return request
+
+    @classmethod
+    def check(cls, pools: Pools) -> None:
+        """Refused EINVAL if no region can have such pools."""
+        why = _Why()
+        why.check(lib.nm_region_check_request(cls._request(pools), why.pointer))
+
+    def resize(self, pools: Pools, doors: "Sequence[Door]") -> None:
+        """Makes the region anew, behind all the doors that serve it; Refused EBUSY while anybody uses it (door.h)."""
+        why = _Why()
+        pointers = ffi.new("struct nm_door *[]", [door.pointer for door in doors])
+        why.check(lib.nm_doors_resize(pointers, len(doors), self.pointer, self._request(pools), why.pointer))
 
     @property
     def size(self) -> int:
@@ -82,8 +133,23 @@ class Region:
 
     @property
     def memfd(self) -> int:
-        """The descriptor of the memory, ours to pass on but not to close."""
+        """The descriptor of the memory, ours to pass on but not to close; -1 of a program's."""
         return int(lib.nm_region_memfd(self.pointer))
+
+    @property
+    def used(self) -> bool:
+        """Some port lives in it."""
+        return bool(lib.nm_region_ports(self.pointer)[0] != ffi.NULL)
+
+    def holds(self, port: "Port") -> bool:
+        return bool(port.pointer.region == self.pointer)
+
+    def mark_gone(self) -> None:
+        """All its ports have disappeared."""
+        port = lib.nm_region_ports(self.pointer)[0]
+        while port != ffi.NULL:
+            lib.nm_port_gone(port)
+            port = port.next_port
 
     def pool(self, name: str) -> PoolGeometry:
         g = lib.nm_region_pool(self.pointer, self.POOLS[name])
@@ -116,6 +182,40 @@ class RingStats:
     wakeups: int
     bad_rings: int
     bad_slots: int
+
+    @classmethod
+    def total(cls, rings: "Iterable[RingStats]") -> "RingStats":
+        """What they have counted together."""
+        sums: Counter[str] = Counter()
+        drops: Counter[str] = Counter()
+        for ring in rings:
+            drops.update(ring.drops)
+            sums.update({name: count for name, count in vars(ring).items() if name != "drops"})
+        names = (field.name for field in fields(cls) if field.name != "drops")
+        return cls(drops=drops, **{name: sums[name] for name in names})
+
+
+@dataclass(frozen=True)
+class RingState:
+    """One ring as the engine knows it: its indices mean something while it has users."""
+
+    slots: int
+    host: bool
+    users: int
+    hwcur: int
+    hwtail: int
+    rhead: int
+    stats: RingStats
+
+
+def set_no_timestamp(on: bool) -> None:
+    """Netmap's parameter no_timestamp."""
+    lib.nm_set_no_timestamp(on)
+
+
+def set_bridge_batch(slots: int) -> None:
+    """Netmap's parameter bridge_batch."""
+    lib.nm_switch_set_batch(slots)
 
 
 @dataclass(frozen=True)
@@ -189,18 +289,23 @@ class Port:
         """From now on syncs fail with EIO and poll says POLLERR; sleepers are woken."""
         lib.nm_port_gone(self.pointer)
 
+    def all_rings(self, direction: str) -> int:
+        """How many rings of a direction there are, host rings, which come last, included."""
+        return self.rings(direction) + self.host_rings(direction)
+
+    def ring(self, direction: str, ring: int) -> RingState:
+        """One of `all_rings`."""
+        k = self.pointer.krings[DIRECTIONS[direction]][ring]
+        s = k.stats
+        drops = {name: s.drops[number] for name, number in DROPS.items() if s.drops[number]}
+        stats = RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots)
+        return RingState(k.num_slots, k.host, k.users, k.hwcur, k.hwtail, k.rhead, stats)
+
     def stats(self) -> Iterator[tuple[str, int, RingStats]]:
         """(direction, ring, counters) of each ring, host rings last."""
-        for direction, index in DIRECTIONS.items():
-            rings = self.pointer.num_rings[index] + self.pointer.num_host[index]
-            for ring in range(rings):
-                s = self.pointer.krings[index][ring].stats
-                drops = {name: s.drops[number] for name, number in DROPS.items() if s.drops[number]}
-                yield (
-                    direction,
-                    ring,
-                    RingStats(s.packets, s.bytes, drops, s.syncs, s.wakeups, s.bad_rings, s.bad_slots),
-                )
+        for direction in DIRECTIONS:
+            for ring in range(self.all_rings(direction)):
+                yield direction, ring, self.ring(direction, ring).stats
 
     def new_counts(self) -> Counter[tuple[str, str]]:
         """What all rings together have counted since the call before this, by direction and counter."""
@@ -296,6 +401,14 @@ def _sized_port(create: Any, region: Region, name: str, sizes: Sizes) -> Port:
     out, why = ffi.new("struct nm_port **"), _Why()
     rings, slots = sizes.vectors()
     why.check(create(region.pointer, os.fsencode(name), rings, slots, out, why.pointer))
+    return Port(out[0])
+
+
+def monitor_port(parent: Port, flags: int, tx_slots: int, rx_slots: int) -> Port:
+    """A port that sees what crosses `parent`, in the ways the flags of a REGISTER say; slots 0: as many as that has."""
+    out, why = ffi.new("struct nm_port **"), _Why()
+    slots = Sizes(0, 0, tx_slots, rx_slots).vectors()[1]
+    why.check(lib.nm_monitor_create(parent.pointer, flags, slots, out, why.pointer))
     return Port(out[0])
 
 
@@ -411,6 +524,35 @@ class OpenFile:
         """Whether the kernel maps the memory for it; otherwise the program needs the helper."""
         return bool(lib.nm_open_mappable(self.pointer))
 
+    def bound(self, direction: str) -> range:
+        """The rings of a direction that it holds once it is registered."""
+        index = DIRECTIONS[direction]
+        return range(self.file.first[index], self.file.last[index])
+
+    @property
+    def registered(self) -> bool:
+        return bool(self.file.port != ffi.NULL)
+
+    @property
+    def rings(self) -> int:
+        """How many rings it has bound, of both directions."""
+        return sum(int(self.file.last[index] - self.file.first[index]) for index in DIRECTIONS.values())
+
+    @property
+    def exclusive(self) -> bool:
+        """Nobody else may bind its rings."""
+        return bool(self.file.exclusive)
+
+    @property
+    def has_csb(self) -> bool:
+        """The program keeps the indices of its rings in its own memory."""
+        return bool(self.file.csb.atok)
+
+    @property
+    def looping(self) -> bool:
+        """A sync loop runs."""
+        return bool(self.file.kloop != ffi.NULL)
+
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()
@@ -483,12 +625,33 @@ class Request:
     def sync(self) -> int:
         """A sync or poll whose slots point into the program's memory, or which fails: the answer, poll's events or 0.
 
-        Refused ENXIO when not registered, EIO when the port is gone.
+        Refused ENXIO when not registered, EBUSY in CSB mode, EIO when the port is gone.
         """
         result = int(lib.nm_request_sync(self.inbox, self.pointer))
-        if result == -errno.ENXIO:
-            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
-        return _Why().check(result, "the port has disappeared")
+        reasons = {
+            -errno.ENXIO: "the descriptor is not registered on a port",
+            -errno.EBUSY: "the indices of the rings are in the program's memory (CSB), for a sync loop alone",
+        }
+        return _Why().check(result, reasons.get(result, "the port has disappeared"))
+
+    def enable_csb(self, atok: int, ktoa: int) -> None:
+        """From now on the indices of the bound rings are at these addresses, which are filled. May wait for memory."""
+        result = lib.nm_csb_enable(self.inbox, self.pointer, atok, ktoa)
+        self._check(result, f"the CSB at {atok:#x} and {ktoa:#x} cannot be read and written")
+
+    def start_loop(self, sleep_us: int, mode: int, eventfds: Sequence[int]) -> None:
+        """Starts the file's sync loop (kloop.h), which will answer the request; nothing of it may be used any more.
+
+        `eventfds` are the program's, two for each bound ring, or none. Refused as nm_kloop_start says.
+        """
+        config, why = ffi.new("struct nm_kloop_config *"), _Why()
+        numbers = ffi.new("int32_t[]", list(eventfds))
+        config.sleep_us, config.mode, config.eventfds = sleep_us, mode, numbers if eventfds else ffi.NULL
+        why.check(lib.nm_kloop_start(self.inbox, self.pointer, config, why.pointer))
+
+    def stop_loop(self) -> bool:
+        """Ends the file's sync loop, or the next one as it begins: True if that will answer the request once over."""
+        return bool(lib.nm_kloop_stop(self.inbox, self.pointer))
 
     def reply(self, result: int) -> None:
         """Answers with 0, poll's events or a negative errno, and ends the request."""
@@ -539,6 +702,11 @@ class Inbox:
     def destroy(self) -> None:
         """Only when no thread is inside any more."""
         lib.nm_inbox_destroy(self.pointer)
+
+
+def loops_ended(seconds: float) -> bool:
+    """Waits until no sync loop is left, for so long at most; False if there still is one."""
+    return bool(lib.nm_kloops_ended(int(seconds * 1000)))
 
 
 class Door:

@@ -17,6 +17,7 @@ ffibuilder.set_source(
     #include "backends/tap.h"
     #include "doors/door.h"
     #include "doors/inbox.h"
+    #include "kloop.h"
     #include "ports/ports.h"
     """,
     include_dirs=["cuse_netmap", "cuse_netmap/include"],

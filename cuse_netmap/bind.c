@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "barrier.h"
+#include "monitored.h"
 #include "offsets.h"
 #include "ring_core.h"
 
@@ -52,6 +53,7 @@ int nm_port_create(struct nm_region *region, const struct nm_port_config *config
             kring->host = i >= config->rings[dir];
             kring->num_slots = config->slots[dir];
             pthread_mutex_init(&kring->fill_lock, NULL);
+            pthread_mutex_init(&kring->views_lock, NULL);
         }
     }
     port->next_port = *nm_region_ports(region);
@@ -71,6 +73,11 @@ void nm_port_destroy(struct nm_port *port) {
         free(port->krings[dir]);
     pthread_mutex_destroy(&port->lock);
     free(port);
+}
+
+void nm_ports_follow(struct nm_region *region) {
+    for (struct nm_port *port = *nm_region_ports(region); port; port = port->next_port)
+        port->buffers = nm_region_buffers(region);
 }
 
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu) { WRITE_ONCE(port->mtu, mtu); }
@@ -202,7 +209,7 @@ static void create_ring(struct nm_kring *kring) {
     memset(ring, 0, nm_region_pool(region, NM_POOL_RING).objsize);
     kring->ring = ring;
     kring->ring_object = object;
-    kring->hwcur = kring->rhead = kring->filled = 0;
+    kring->hwcur = kring->rhead = kring->filled = kring->shown = 0;
     kring->hwtail = kring->dir == NM_TX ? kring->num_slots - 1 : 0;
     kring->offset_mask = kring->offset_max = 0;
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
@@ -305,6 +312,13 @@ static bool give_back(const struct census *census, struct nm_region *region, uin
     return nm_region_free(region, NM_POOL_BUF, index);
 }
 
+/* Monitors may sync a live ring that is not theirs; nobody else can be at it here. */
+static void set_live(struct nm_kring *kring, bool live) {
+    nm_kring_lock(kring);
+    kring->live = live;
+    nm_kring_unlock(kring);
+}
+
 /* Drops the file's claim on its rings; those nobody else holds are stopped. Their memory is given
  * back only after the census, in which they no longer count. */
 static void leave_rings(struct nm_port *port, const struct nm_file *file) {
@@ -312,7 +326,9 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
             struct nm_kring *kring = &port->krings[dir][i];
             kring->exclusive -= file->exclusive;
-            if (--kring->users == 0 && port->ops->stop) port->ops->stop(kring);
+            if (--kring->users) continue;
+            set_live(kring, false);
+            if (port->ops->stop) port->ops->stop(kring);
         }
     }
 }
@@ -356,6 +372,7 @@ static void create_if(struct nm_port *port, struct nm_file *file) {
     struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, object);
     memset(nifp, 0, nm_region_pool(region, NM_POOL_IF).objsize);
     memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
+    nifp->ni_flags = nm_region_extmem(region) ? NI_PRIV_MEM : 0;
     nifp->ni_tx_rings = port->num_rings[NM_TX];
     nifp->ni_rx_rings = port->num_rings[NM_RX];
     nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];
@@ -398,6 +415,7 @@ static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
             if (!exists(kring)) give_back_ring(kring, &census);
             return error;
         }
+        set_live(kring, true);
     }
     kring->users++;
     kring->exclusive += file->exclusive;
@@ -428,6 +446,7 @@ static void settle_host_rings(struct nm_port *port) {
 
 static void let_go(struct nm_port *port, struct nm_file *file) {
     leave_rings(port, file);
+    if (port->files == 1) nm_monitored_end(port);
     struct census census = take_census(port->region);
     give_back_rings(port, file, &census);
     if (file->nifp) give_back_extra(port, file, &census);
@@ -521,4 +540,6 @@ void nm_file_unregister(struct nm_file *file) {
     let_go(port, file);
     file->port = NULL;
     file->active = false;
+    file->csb = (struct nm_csb){0};
+    file->kloop_stop = false;
 }

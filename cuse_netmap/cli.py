@@ -56,6 +56,7 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
     for key in ("if-size", "if-num", "ring-size", "ring-num", "buf-size", "buf-num"):
         parser.add_argument(f"--{key}", type=int, metavar="N", help=f"[memory] {key.replace('-', '_')}")
     parser.add_argument("--private", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--state", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--lifeline-fd", type=int, help=argparse.SUPPRESS)
 
@@ -79,12 +80,15 @@ def serve(given: argparse.Namespace) -> int:
 
     def announce(daemon: Daemon) -> None:
         if given.ready_fd is not None:
-            os.write(given.ready_fd, daemon.doors.mmap.encode())
+            with suppress(BrokenPipeError):  # whoever started us has gone already; the lifeline will say so
+                os.write(given.ready_fd, daemon.doors.mmap.encode())
             os.close(given.ready_fd)
         else:
             say_ready(daemon)
 
-    return Daemon(source(given), announce=announce, lifeline=given.lifeline_fd, private=given.private).run()
+    return Daemon(
+        source(given), announce=announce, lifeline=given.lifeline_fd, private=given.private, state=given.state
+    ).run()
 
 
 def say_ready(daemon: "Daemon") -> None:
@@ -135,17 +139,29 @@ def doctor(given: argparse.Namespace) -> int:
     return report(given.device)
 
 
+def status_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", metavar="NAME", help="of /dev/NAME (netmap, or the device of `run` around us)")
+    parser.add_argument("--json", action="store_true", help="everything there is, for programs")
+
+
+def status(given: argparse.Namespace) -> int:
+    from cuse_netmap.status import status as show
+
+    return show(given.device, as_json=given.json)
+
+
 def cleanup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="netmap", metavar="NAME", help="of /dev/NAME (netmap)")
     parser.add_argument("--unblock", action="store_true", help="also interfaces that on_exit = block keeps cut off")
 
 
 def cleanup(given: argparse.Namespace) -> int:
+    from cuse_netmap import device, state
     from cuse_netmap.backends import claims
-    from cuse_netmap.device import clean_up
 
     claims.clean_up(blocks=given.unblock)
-    clean_up(Path("/dev", given.device))
+    device.clean_up(Path("/dev", given.device))
+    state.clean_up(state.state_path(given.device))
     return 0
 
 
@@ -168,6 +184,7 @@ def preload(given: argparse.Namespace) -> int:
 COMMANDS = {
     "serve": Command("serve /dev/netmap in the foreground", serve_options, serve),
     "run": Command("run one program with a /dev/netmap of its own", run_options, run),
+    "status": Command("say what a daemon serves, to whom, and how much crosses", status_options, status),
     "doctor": Command("say what this machine can do, and what would mend the rest", doctor_options, doctor),
     "preload": Command("let every program of the system map a CUSE device", preload_options, preload),
     "cleanup": Command("remove what a daemon that was killed has left behind", cleanup_options, cleanup),

@@ -45,6 +45,25 @@ void nm_client_read_parts(uint32_t pid, struct nm_client_part *parts, uint32_t c
     }
 }
 
+int nm_client_write_parts(uint32_t pid, const struct nm_client_part *parts, uint32_t count) {
+    if (!pid) return -ESRCH;
+    for (uint32_t done = 0; done < count;) {
+        struct iovec ours[PARTS], theirs[PARTS];
+        uint32_t n = count - done < PARTS ? count - done : PARTS;
+        size_t size = 0;
+        for (uint32_t i = 0; i < n; i++, done++) {
+            const struct nm_client_part *part = &parts[done];
+            ours[i] = (struct iovec){part->buffer, part->size};
+            theirs[i] = (struct iovec){(void *)(uintptr_t)part->address, part->size};
+            size += part->size;
+        }
+        ssize_t moved = process_vm_writev((pid_t)pid, ours, n, theirs, n, 0);
+        if (moved < 0) return -errno;
+        if ((size_t)moved != size) return -EFAULT;
+    }
+    return 0;
+}
+
 int nm_client_write(uint32_t pid, uint64_t address, const void *buffer, size_t size) {
     return transfer(process_vm_writev, pid, address, (void *)buffer, size);
 }

@@ -22,5 +22,7 @@ struct nm_client_part {
 };
 /* Reads what can be read of `count` pieces, and says of each whether it could. */
 void nm_client_read_parts(uint32_t pid, struct nm_client_part *parts, uint32_t count);
+/* Writes all of `count` pieces, one after the other; errors as nm_client_write. */
+int nm_client_write_parts(uint32_t pid, const struct nm_client_part *parts, uint32_t count);
 
 #endif

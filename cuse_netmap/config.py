@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 
 from cuse_netmap.backends import BACKENDS
+from cuse_netmap.control.parameters import Settings
 from cuse_netmap.options import PortOptions, choice, fill, integer, kinds, octal, shown, text
 from cuse_netmap.toml_lines import Keys, diagnose, locate
 
@@ -116,6 +117,7 @@ class Config:
     device: Device
     log: Log
     memory: Memory
+    parameters: Any  # a Settings, which is made of a table
     ports: Mapping[str, Port]
 
 
@@ -152,6 +154,9 @@ def _text(path: Path) -> str:
         raise ConfigError(message) from error
 
 
+ALLOWED = {name: f"[{name}]" for name in ("device", "log", "memory", "parameters")} | {"ports": "[ports.NAME]"}
+
+
 @dataclasses.dataclass(frozen=True)
 class _Given:
     """One file's text and the command line's values over it, on their way to a Config."""
@@ -163,8 +168,8 @@ class _Given:
     def config(self) -> Config:
         tables = self._tables()
         for name, table in tables.items():
-            if name not in ("device", "log", "memory", "ports"):
-                self._fail((), name, "is no table of a configuration; allowed: [device], [log], [memory], [ports.NAME]")
+            if name not in ALLOWED:
+                self._fail((), name, f"is no table of a configuration; allowed: {', '.join(ALLOWED.values())}")
             self._table((name,), table)
         memory = self._memory(tables.get("memory", {}))
         ports = tables.get("ports", DEFAULT_PORTS)
@@ -172,6 +177,7 @@ class _Given:
             device=fill(Device, tables.get("device", {}), partial(self._fail, ("device",))),
             log=fill(Log, tables.get("log", {}), partial(self._fail, ("log",))),
             memory=memory,
+            parameters=fill(Settings, tables.get("parameters", {}), partial(self._fail, ("parameters",))),
             ports=MappingProxyType({name: self._port(name, given, memory) for name, given in ports.items()}),
         )
 
@@ -260,7 +266,8 @@ class Change:
 _REFUSED = {
     "device": "the node is made once, at start: restart the daemon",
     "log": "",
-    "memory": "programs map the region once, for the daemon's whole life: restart the daemon",
+    "memory": "write the parameter of that name in the state files, or restart the daemon",
+    "parameters": "it is read once, at start: restart the daemon",
     "ports": "the port's rings may be in use: take the port out, reload, put it back, reload",
 }
 
@@ -269,7 +276,7 @@ def diff(old: Config, new: Config) -> list[Change]:
     """What a reload from old to new has to do, in the order of the tables."""
     changes = [
         change
-        for name in ("device", "log", "memory")
+        for name in ("device", "log", "memory", "parameters")
         for change in _diff_table(name, _REFUSED[name], getattr(old, name), getattr(new, name))
     ]
     for name in {**old.ports, **new.ports}:

@@ -14,15 +14,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
-from cuse_netmap import config, device, notify
+from cuse_netmap import __version__, config, device, notify, state_tree
 from cuse_netmap import log as logs
-from cuse_netmap._core import Events, Inbox, Region
+from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_no_timestamp
 from cuse_netmap.backends import BACKENDS, Interface, claims
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
+from cuse_netmap.control.memory import MemoryRequest
+from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.registry import Registry, Wire
 from cuse_netmap.errors import Refused, SetupError, remedy
 from cuse_netmap.links import LinkNotices
+from cuse_netmap.state import StateFiles, state_path
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +42,14 @@ class Daemon:
         announce: Callable[["Daemon"], None],
         lifeline: int | None = None,
         private: bool = False,
+        state: Path | None = None,
     ) -> None:
         self.source = source
         self.announce = announce
         self.lifeline = lifeline
         self.config = source.load()
         self.path = Path("/dev") / self.config.device.name
+        self.state_path = state or state_path(self.config.device.name)
         self.private = private  # the node is ours alone: we are in a mount namespace of our own
         self.interfaces: dict[str, Interface] = {}
         self.deleted: list[Interface] = []  # of these, those that are said to be
@@ -72,22 +77,29 @@ class Daemon:
             self.notices = LinkNotices()
             stack.callback(self.notices.close)
             self.events = Events()
-            self.registry = Registry(self.region)
+            self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
+            self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
+            self.parameters.on_change("bridge_batch", set_bridge_batch)
+            self.registry = Registry(self.region, self.parameters)
             for port in self.config.ports.values():
                 self._open_port(port)
             inbox = Inbox()
             doors = device.open_doors(stack, self.path, self.config.device, self.region, inbox, private=self.private)
             stack.callback(inbox.shut)
             self.doors = doors
-            self.control = Control(inbox, self.registry, doors.helper, on_end=waker.end)
+            wanted = MemoryRequest(self.region, self.parameters, doors.opened)
+            self.control = Control(inbox, self.registry, wanted, doors.helper, on_end=waker.end)
             self.control.start()
             device.prove(self.path, doors.mmap)
+            wanted.used = False  # the proof is nobody's use
+            self.state = self._open_state(stack)
             self.announce(self)
             notify.notify(f"READY=1\nSTATUS=serving {self.path}, {self.doors.description}")
             log.info("%s is ready: %s", self.path, self.doors.description)
             ended = self._wait(waker)
             notify.notify("STOPPING=1")
-        if self.control.join(STOP_SECONDS) and all(door.stopped for door in doors.opened):
+        ended_all = self.state.stopped and all(door.stopped for door in doors.opened)
+        if self.control.join(STOP_SECONDS) and ended_all:
             self.registry.close()
             inbox.destroy()
             for door in doors.opened:
@@ -96,13 +108,33 @@ class Daemon:
             self.region.close()
         return ended
 
+    def _open_state(self, stack: ExitStack) -> StateFiles:
+        """The state files, mounted if that can be done: without them the device is as good."""
+        facts = {
+            "node": self.path,
+            "doors": " ".join(self.doors.kinds),
+            "mmap": self.doors.mmap,
+            "transport": self.doors.transport,
+            "version": __version__,
+            "pid": os.getpid(),
+        }
+        root = state_tree.tree(facts, self.parameters, self.registry)
+        group = device.group_id(self.config.device.group)
+        files = StateFiles(self.state_path, root, self.control.lock, group)
+        stack.callback(files.stop)
+        try:
+            files.start()
+        except SetupError as error:
+            log.warning("there are no state files: %s", error)
+        return files
+
     def _open_port(self, port: config.Port) -> None:
         try:
             interface = BACKENDS[port.backend].open_port(self.region, self.events, port.name, port.options)
         except Refused as refusal:
             raise SetupError(f"port {port.name}: {refusal.reason}{remedy(refusal)}") from refusal
         self.interfaces[port.name] = interface
-        self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description))
+        self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description, port.backend))
         log.info("netmap:%s is %s", port.name, interface.description)
 
     def _close_port(self, name: str) -> None:
@@ -117,6 +149,7 @@ class Daemon:
         with selectors.DefaultSelector() as selector:
             selector.register(waker.reader, selectors.EVENT_READ)
             selector.register(self.notices, selectors.EVENT_READ)
+            selector.register(self.registry.regions, selectors.EVENT_READ)
             if self.lifeline is not None:
                 selector.register(self.lifeline, selectors.EVENT_READ)
             period = notify.watchdog_seconds()
@@ -127,6 +160,10 @@ class Daemon:
                     if key.fileobj is self.notices:
                         self.notices.read()
                         self._look_for_deleted()
+                        continue
+                    if key.fileobj is self.registry.regions:
+                        with self.control.lock:
+                            self.registry.regions.look_for_broken()
                         continue
                     for number in waker.read():
                         if number == _Signals.END:
@@ -195,6 +232,12 @@ class Daemon:
 
     def _apply(self, change: Change, new: Config) -> None:
         """Makes one change, in the world and then in the configuration in force."""
+        if change.table == "parameters":
+            with self.control.lock:
+                self.parameters.set(change.key, getattr(new.parameters, change.key))
+            values = {change.key: getattr(new.parameters, change.key)}
+            self.config = replace(self.config, parameters=replace(self.config.parameters, **values))
+            return
         if change.table == "log":
             logs.set_level(new.log.level)
             self.config = replace(self.config, log=new.log)
@@ -238,7 +281,8 @@ class _Signals:
         self.reader, self.writer = socket.socketpair()
         self.reader.setblocking(False)
         self.writer.setblocking(False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # SIGPIPE too, for libfuse: it sets what is ignored back to killing us once its mount has gone.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(self.writer.fileno())
         return self
@@ -247,7 +291,7 @@ class _Signals:
         signal.set_wakeup_fd(-1)
 
     def read(self) -> bytes:
-        return self.reader.recv(64)
+        return bytes(number for number in self.reader.recv(64) if number != signal.SIGPIPE)
 
     def end(self) -> None:
         """Control has ended: called on its thread."""

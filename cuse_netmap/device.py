@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TextIO
@@ -146,6 +147,7 @@ def mount_point(path: Path) -> Iterator[None]:
             yield
 
 
+@cache  # so that the log says it once
 def group_id(name: str) -> int:
     """The group's number; root's if there is no such group."""
     try:
@@ -204,14 +206,18 @@ class Doors:
     helper: HelperServer | None = None
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Which doors are open: "cuse", "fuse" or both."""
+        return (*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else []))
+
+    @property
     def description(self) -> str:
-        kinds = [*(["cuse"] if self.node else []), *(["fuse"] if self.mmap == "passthrough" else [])]
         carried = "FUSE over io_uring" if self.transport == "uring" else "read/write"
         mapped = "FUSE passthrough"
         if self.mmap == "helper":
             carried += " (CUSE has nothing else)"
             mapped = "the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload --enable)"
-        return f"{' and '.join(kinds)} door, {carried}, mmap by {mapped}"
+        return f"{' and '.join(self.kinds)} door, {carried}, mmap by {mapped}"
 
 
 def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, inbox: Inbox, *, private: bool) -> Doors:
@@ -239,13 +245,15 @@ def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, i
     try:
         cuse = cuse_door(region, inbox, name)
     except Refused as refusal:
+        if refusal.errno == errno.EEXIST and Path("/sys/class/cuse", name).exists():
+            raise _taken(path) from refusal  # by one that started when we did
         if settings.door == "cuse" or refusal.errno == errno.EEXIST:
             raise SetupError(f"the CUSE door: {refusal.reason}{remedy(refusal)}") from refusal
         log.info("no CUSE door: %s", refusal.reason)
         return _fuse_alone(stack, path, settings, gid, region, inbox)
     stack.callback(cuse.stop)
     _hand_over(Path("/dev", name), settings.mode, gid)
-    helper = HelperServer(name, region.memfd, region.size, mode=settings.mode, gid=gid)
+    helper = HelperServer(name, region, mode=settings.mode, gid=gid)
     stack.callback(helper.close)
     if private:
         stack.enter_context(mount_point(path))

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
+from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at
+from cuse_netmap.state import find_fusepy
 
 TRY_SECONDS = 20
 
@@ -108,6 +110,15 @@ def _backends(_path: Path) -> Iterator[Finding]:
     yield Finding("tap backend", there, what, "modprobe tun")
 
 
+def _state(_path: Path) -> Iterator[Finding]:
+    try:
+        find_fusepy()
+    except SetupError as error:
+        yield Finding("state files", False, str(error), "apt install python3-fusepy")
+    else:
+        yield Finding("state files", True, "libfuse and fusepy are there")
+
+
 def _ptrace(_path: Path) -> Iterator[Finding]:
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     level = int(scope.read_text()) if scope.exists() else 0
@@ -121,5 +132,6 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _doors,
     _uring_switch,
     _backends,
+    _state,
     _ptrace,
 )

@@ -14,9 +14,13 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cuse_netmap.errors import SetupError
 from cuse_netmap.processes import command_of
+
+if TYPE_CHECKING:
+    from cuse_netmap._core import Region
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +49,8 @@ def clear_stale_sockets() -> None:
 class HelperServer:
     """A socket for one device, and the tokens that are out."""
 
-    def __init__(self, device: str, memfd: int, size: int, *, mode: int, gid: int) -> None:
-        self.memfd = memfd
-        self.size = size
+    def __init__(self, device: str, region: "Region", *, mode: int, gid: int) -> None:
+        self.region = region
         self.path = FOLDER / f"{device}.sock"
         self.tokens: dict[bytes, int] = {}
         self.lock = threading.Lock()
@@ -101,15 +104,27 @@ class HelperServer:
             self.callers.acquire()
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
+    def _redeem(self, token: bytes) -> tuple[int, int] | None:
+        """A descriptor of the memory, to be closed, and its bytes; None for a token that is not good.
+
+        While a token is good its file is registered, and the region stays what it is.
+        """
+        with self.lock:
+            if self.tokens.pop(token, None) is None:
+                return None
+            return os.dup(self.region.memfd), self.region.size
+
     def _answer(self, connection: socket.socket) -> None:
         try:
             with connection:
                 connection.settimeout(PATIENCE)
                 token = connection.recv(TOKEN_SIZE, socket.MSG_WAITALL)
-                with self.lock:
-                    known = self.tokens.pop(token, None) is not None
-                if known:
-                    socket.send_fds(connection, [MEMORY.pack(self.size)], [self.memfd])
+                if (memory := self._redeem(token)) is not None:
+                    memfd, size = memory
+                    try:
+                        socket.send_fds(connection, [MEMORY.pack(size)], [memfd])
+                    finally:
+                        os.close(memfd)
                 else:
                     caller = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII"))
                     pid, _, _ = struct.unpack("iII", caller)

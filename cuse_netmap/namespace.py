@@ -15,6 +15,7 @@ CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
+MNT_FORCE = 1
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
@@ -48,9 +49,9 @@ def bind(source: Path, target: Path) -> None:
         raise _failed(f"laying {source} over {target}")
 
 
-def unmount(path: Path) -> None:
-    """Takes a mount off a path without asking whoever serves it. SetupError."""
-    if _libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW):
+def unmount(path: Path, *, abort: bool = False) -> None:
+    """Takes a mount off a path without asking whoever serves it; abort ends what programs do in it. SetupError."""
+    if _libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW | (MNT_FORCE if abort else 0)):
         raise _failed(f"unmounting {path}")
 
 

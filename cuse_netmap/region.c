@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Packet memory: the memfd, its three pools and their bitmaps. What a ring or a slot is, ring_core
- * knows. */
+/* Packet memory: a memfd or what a program brought, its three pools and their bitmaps. What a ring
+ * or a slot is, ring_core knows. */
 #include "region.h"
 
 #include <errno.h>
@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include "barrier.h"
 
 #define PAGE 4096u
 #define WORD_BITS 64u
@@ -20,7 +22,8 @@ struct pool {
 };
 
 struct nm_region {
-    int memfd;
+    int memfd;                /* -1: */
+    struct nm_extmem *extmem; /* a program's memory */
     char *base;
     uint64_t size;
     struct pool pools[NM_POOLS];
@@ -41,15 +44,24 @@ static const struct {
 
 static uint32_t words(uint32_t bits) { return (bits + WORD_BITS - 1) / WORD_BITS; }
 
-/* A pool grows by clusters, the smallest number of objects that fills whole pages. */
-static int lay_out(struct nm_pool_geometry *g, const struct nm_pool_request *request,
-                   enum nm_pool pool, struct nm_refusal *why) {
+static uint64_t round_up(uint64_t bytes, uint64_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+static int check_request(const struct nm_pool_request *request, enum nm_pool pool, uint32_t least,
+                         uint32_t most, struct nm_refusal *why) {
     if (request->objsize < limits[pool].min_size || request->objsize > limits[pool].max_size)
         return nm_refuse(why, EINVAL, "%s size %u is not within %u to %u bytes", pool_name[pool],
                          request->objsize, limits[pool].min_size, limits[pool].max_size);
-    if (request->objtotal < 2 || request->objtotal > limits[pool].max_total)
-        return nm_refuse(why, EINVAL, "%s count %u is not within 2 to %u", pool_name[pool],
-                         request->objtotal, limits[pool].max_total);
+    if (request->objtotal < least || request->objtotal > most)
+        return nm_refuse(why, EINVAL, "%s count %u is not within %u to %u", pool_name[pool],
+                         request->objtotal, least, most);
+    return 0;
+}
+
+/* A pool grows by clusters, the smallest number of objects that fills whole pages. */
+static int lay_out(struct nm_pool_geometry *g, const struct nm_pool_request *request,
+                   enum nm_pool pool, struct nm_refusal *why) {
+    int error = check_request(request, pool, 2, limits[pool].max_total, why);
+    if (error) return error;
     uint32_t size = (request->objsize + 63) & ~63u;
     uint32_t per_cluster = 1;
     while ((per_cluster * size) % PAGE)
@@ -57,6 +69,42 @@ static int lay_out(struct nm_pool_geometry *g, const struct nm_pool_request *req
     uint32_t clusters = (request->objtotal + per_cluster - 1) / per_cluster;
     g->objsize = size;
     g->objtotal = clusters * per_cluster;
+    return 0;
+}
+
+/* The pools of a memory of `size` bytes: each begins with a page, what is left is buffers. */
+static int lay_out_within(struct nm_region *region, const struct nm_pool_request *request,
+                          uint64_t size, struct nm_refusal *why) {
+    static const struct {
+        uint32_t least, most;
+    } count[NM_POOLS] = {
+        [NM_POOL_IF] = {NETMAP_PRIVATE_IF_COUNT_MIN, NETMAP_PRIVATE_IF_COUNT_MAX},
+        [NM_POOL_RING] = {NETMAP_RING_COUNT_MIN, NETMAP_RING_COUNT_MAX},
+        [NM_POOL_BUF] = {NETMAP_BUF_COUNT_MIN, NETMAP_BUF_COUNT_MAX},
+    };
+    uint64_t asked = 0, offset = 0;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        asked += (uint64_t)request[pool].objsize * request[pool].objtotal;
+    if (asked > size)
+        return nm_refuse(why, ENOMEM, "the pools take %llu bytes, the program's memory has %llu",
+                         (unsigned long long)asked, (unsigned long long)size);
+    uint64_t room = round_up(size, PAGE); /* maps have whole pages */
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        int error = check_request(&request[pool], pool, count[pool].least, count[pool].most, why);
+        if (error) return error;
+        struct nm_pool_geometry *g = &region->pools[pool].geometry;
+        *g = (struct nm_pool_geometry){.offset = round_up(offset, PAGE),
+                                       .objsize = (uint32_t)round_up(request[pool].objsize, 64),
+                                       .objtotal = request[pool].objtotal};
+        uint64_t fit = g->offset < room ? (room - g->offset) / g->objsize : 0;
+        if (pool == NM_POOL_BUF) /* the rounding may cost some */
+            g->objtotal = (uint32_t)(fit < count[pool].most ? fit : count[pool].most);
+        if (g->objtotal > fit || g->objtotal < count[pool].least)
+            return nm_refuse(why, ENOMEM, "the program's memory has no room for %u of %s",
+                             request[pool].objtotal, pool_name[pool]);
+        offset = g->offset + (uint64_t)g->objsize * g->objtotal;
+    }
+    region->size = round_up(offset, PAGE);
     return 0;
 }
 
@@ -75,40 +123,98 @@ static int map_memory(struct nm_region *region, struct nm_refusal *why) {
     return 0;
 }
 
+/* The pools one after the other, and the bytes they take in all. */
+static int lay_out_pools(const struct nm_pool_request request[NM_POOLS],
+                         struct nm_pool_geometry geometry[NM_POOLS], uint64_t *size,
+                         struct nm_refusal *why) {
+    *size = 0;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        int error = lay_out(&geometry[pool], &request[pool], pool, why);
+        if (error) return error;
+        geometry[pool].offset = *size;
+        *size += (uint64_t)geometry[pool].objsize * geometry[pool].objtotal;
+    }
+    if (*size <= UINT32_MAX) return 0;
+    return nm_refuse(why, EINVAL, "the pools take %llu bytes in all; the limit is 4 GiB",
+                     (unsigned long long)*size);
+}
+
+int nm_region_check_request(const struct nm_pool_request request[NM_POOLS],
+                            struct nm_refusal *why) {
+    struct nm_pool_geometry geometry[NM_POOLS];
+    uint64_t size;
+    return lay_out_pools(request, geometry, &size, why);
+}
+
+static int open_books(struct nm_region *region, struct nm_refusal *why) {
+    bool good = true;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        struct pool *p = &region->pools[pool];
+        p->taken = calloc(words(p->geometry.objtotal), sizeof(*p->taken));
+        good &= p->taken != NULL;
+    }
+    uint32_t buffers = region->pools[NM_POOL_BUF].geometry.objtotal;
+    region->buffer_state = calloc(buffers, 1);
+    region->bitmap = calloc(words(buffers), sizeof(*region->bitmap));
+    if (!good || !region->buffer_state || !region->bitmap)
+        return nm_refuse(why, ENOMEM, "out of memory");
+    region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
+    region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
+    return 0;
+}
+
 int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,
                      struct nm_refusal *why) {
+    struct nm_pool_geometry geometry[NM_POOLS] = {0};
+    uint64_t size;
+    int error = lay_out_pools(request, geometry, &size, why);
+    if (error) return error;
     struct nm_region *region = calloc(1, sizeof(*region));
     if (!region) return nm_refuse(why, ENOMEM, "out of memory");
     region->memfd = -1;
-    int error = 0;
-    for (enum nm_pool pool = 0; pool < NM_POOLS && !error; pool++) {
-        struct pool *p = &region->pools[pool];
-        error = lay_out(&p->geometry, &request[pool], pool, why);
-        if (error) break;
-        p->geometry.offset = region->size;
-        region->size += (uint64_t)p->geometry.objsize * p->geometry.objtotal;
-        p->taken = calloc(words(p->geometry.objtotal), sizeof(*p->taken));
-        if (!p->taken) error = nm_refuse(why, ENOMEM, "out of memory");
-    }
-    if (!error && region->size > UINT32_MAX)
-        error = nm_refuse(why, EINVAL, "the pools take %llu bytes in all; the limit is 4 GiB",
-                          (unsigned long long)region->size);
-    if (!error) {
-        uint32_t buffers = region->pools[NM_POOL_BUF].geometry.objtotal;
-        region->buffer_state = calloc(buffers, 1);
-        region->bitmap = calloc(words(buffers), sizeof(*region->bitmap));
-        if (!region->buffer_state || !region->bitmap)
-            error = nm_refuse(why, ENOMEM, "out of memory");
-    }
+    region->size = size;
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        region->pools[pool].geometry = geometry[pool];
+    error = open_books(region, why);
     if (!error) error = map_memory(region, why);
     if (error) {
         nm_region_destroy(region);
         return error;
     }
-    region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
-    region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
     *out = region;
     return 0;
+}
+
+int nm_region_adopt(const struct nm_pool_request request[NM_POOLS], struct nm_extmem *memory,
+                    uint64_t size, struct nm_region **out, struct nm_refusal *why) {
+    struct nm_region *region = calloc(1, sizeof(*region));
+    if (!region) return nm_refuse(why, ENOMEM, "out of memory");
+    region->memfd = -1;
+    int error = lay_out_within(region, request, size, why);
+    if (!error) error = open_books(region, why);
+    if (error) {
+        nm_region_destroy(region);
+        return error;
+    }
+    region->extmem = memory;
+    region->base = nm_extmem_base(memory);
+    *out = region;
+    return 0;
+}
+
+bool nm_region_unused(const struct nm_region *region) {
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
+        if (region->pools[pool].geometry.used) return false;
+    return true;
+}
+
+void nm_region_replace(struct nm_region *region, struct nm_region *fresh) {
+    struct nm_region old = *region;
+    struct nm_port *first_port = old.first_port;
+    *region = *fresh;
+    region->first_port = first_port;
+    *fresh = old;
+    nm_region_destroy(fresh);
 }
 
 void nm_region_destroy(struct nm_region *region) {
@@ -117,14 +223,19 @@ void nm_region_destroy(struct nm_region *region) {
         free(region->pools[pool].taken);
     free(region->buffer_state);
     free(region->bitmap);
-    if (region->base) munmap(region->base, region->size);
+    if (region->extmem)
+        nm_extmem_unmap(region->extmem);
+    else if (region->base)
+        munmap(region->base, region->size);
     if (region->memfd >= 0) close(region->memfd);
     free(region);
 }
 
 int nm_region_memfd(const struct nm_region *region) { return region->memfd; }
 
-uint64_t nm_region_size(const struct nm_region *region) { return region->size; }
+const struct nm_extmem *nm_region_extmem(const struct nm_region *region) { return region->extmem; }
+
+uint64_t nm_region_size(const struct nm_region *region) { return READ_ONCE(region->size); }
 
 struct nm_port **nm_region_ports(struct nm_region *region) { return &region->first_port; }
 

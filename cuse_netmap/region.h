@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Packet memory: one memfd holding the three pools (netmap_if objects, rings, buffers) that clients
- * map, and the private books of who holds what. Knows nothing of ports, rings or indices. */
+/* Packet memory: the three pools (netmap_if objects, rings, buffers) that clients share, in a memfd
+ * of ours or in memory that a program brought, and the private books of who holds what. Knows
+ * nothing of ports, rings or indices. */
 #ifndef CUSE_NETMAP_REGION_H
 #define CUSE_NETMAP_REGION_H
 
@@ -8,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "extmem.h"
 #include "netmap_abi.h"
 #include "refusal.h"
 
@@ -40,9 +42,24 @@ struct nm_port;
  * calls otherwise. */
 int nm_region_create(const struct nm_pool_request request[NM_POOLS], struct nm_region **out,
                      struct nm_refusal *why);
+/* The same in the first `size` bytes of a program's memory, which the region takes over if it
+ * succeeds. Nothing is written there yet. Every pool begins with a page; buffers get what is left.
+ * -ENOMEM: the pools are larger than the memory; -EINVAL as above. */
+int nm_region_adopt(const struct nm_pool_request request[NM_POOLS], struct nm_extmem *memory,
+                    uint64_t size, struct nm_region **out, struct nm_refusal *why);
+/* No port may live in it any more. */
 void nm_region_destroy(struct nm_region *region);
+/* Whether nm_region_create would lay these pools out: 0 or its -EINVAL. */
+int nm_region_check_request(const struct nm_pool_request request[NM_POOLS], struct nm_refusal *why);
 
-int nm_region_memfd(const struct nm_region *region);
+/* Whether no object of any pool is taken. */
+bool nm_region_unused(const struct nm_region *region);
+/* Gives an unused region the memory and the pools of `fresh`, which is used up. Whoever remembers
+ * something of the old ones (nm_ports_follow, a door's backing file) must ask again. */
+void nm_region_replace(struct nm_region *region, struct nm_region *fresh);
+
+int nm_region_memfd(const struct nm_region *region); /* -1: a program's memory, which is */
+const struct nm_extmem *nm_region_extmem(const struct nm_region *region); /* this, or NULL */
 uint64_t nm_region_size(const struct nm_region *region); /* bytes: a program's nr_memsize */
 struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_pool pool);
 

@@ -9,6 +9,7 @@
 #include <sys/time.h>
 
 #include "barrier.h"
+#include "monitored.h"
 
 #define EVENTS_OF(dir) ((dir) == NM_TX ? POLLOUT | POLLWRNORM : POLLIN | POLLRDNORM)
 #define WAKE_EVENT(dir) ((dir) == NM_TX ? POLLOUT : POLLIN)
@@ -55,6 +56,7 @@ static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
     kring->stats.bad_rings++;
     uint32_t n = kring->num_slots;
     if (head >= n || cur >= n || READ_ONCE(ring->tail) >= n) {
+        if (kring->dir == NM_TX) kring->shown = kring->hwcur;
         kring->rhead = kring->hwcur;
         WRITE_ONCE(ring->head, kring->hwcur);
         WRITE_ONCE(ring->cur, kring->hwcur);
@@ -65,8 +67,13 @@ static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
 /* Syncs with indices that are on the ring. */
 static int sync_at(struct nm_kring *kring, uint32_t head, uint32_t caller) {
     kring->caller = caller;
+    if (__builtin_expect(READ_ONCE(kring->views) != NULL, 0)) return nm_monitored_sync(kring, head);
     return kring->port->ops->sync(kring, head);
 }
+
+static bool no_timestamp;
+
+void nm_set_no_timestamp(bool on) { WRITE_ONCE(no_timestamp, on); }
 
 /* One sync of one ring, its busy flag held. `ready` tells whether the client has room or packets
  * before it (cur != tail); 0, or -errno: -EINVAL for indices out of bounds. */
@@ -88,7 +95,8 @@ static int sync_ring(struct nm_kring *kring, uint32_t caller, bool *ready) {
     }
     int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
-    if (kring->dir == NM_RX) {
+    if (kring->dir == NM_RX &&
+        (!READ_ONCE(no_timestamp) || READ_ONCE(ring->flags) & NR_TIMESTAMP)) {
         struct timeval now;
         gettimeofday(&now, NULL);
         ring->ts = now;
@@ -134,11 +142,16 @@ void nm_file_arm(struct nm_file *file) {
 int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
     struct nm_port *port = bound_port(file);
     if (!port) return -ENXIO;
+    if (READ_ONCE(file->csb.atok)) return -EBUSY;
     if (READ_ONCE(port->gone)) return -EIO;
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
         struct nm_kring *kring = &port->krings[dir][i];
         bool ready;
-        if (!nm_kring_try_lock(kring)) continue; /* another thread is at it: as good as ours */
+        if (!nm_kring_try_lock(kring)) {
+            /* Another thread's sync is as good as ours, but a monitor's look is none. */
+            if (dir == NM_TX || !READ_ONCE(kring->views)) continue;
+            nm_kring_lock(kring);
+        }
         int error = sync_ring(kring, caller, &ready);
         /* An edge-triggered sleeper does not poll again before it sleeps. */
         if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) arm(kring, false);
@@ -164,7 +177,7 @@ static int poll_ring(struct nm_kring *kring, bool want_wake, uint32_t caller) {
 
 int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller) {
     struct nm_port *port = bound_port(file);
-    if (!port || READ_ONCE(port->gone)) return POLLERR;
+    if (!port || READ_ONCE(port->gone) || READ_ONCE(file->csb.atok)) return POLLERR;
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
     if (arm) ask_for_wake(file, want_tx, want_rx);
     int revents = 0, some = 0;
@@ -211,6 +224,7 @@ void nm_kring_wake(struct nm_kring *kring) {
         }
     }
     pthread_mutex_unlock(&port->lock);
+    if (READ_ONCE(kring->views)) nm_monitored_wake(kring);
 }
 
 void nm_port_gone(struct nm_port *port) {
@@ -222,4 +236,5 @@ void nm_port_gone(struct nm_port *port) {
         file->wake(file);
     }
     pthread_mutex_unlock(&port->lock);
+    nm_monitored_gone(port);
 }

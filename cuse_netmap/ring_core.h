@@ -45,6 +45,7 @@ struct nm_ring_stats {
 
 struct nm_port;
 struct nm_file;
+struct nm_view;
 
 /* What a sync answers when slots point into the memory of the program and the caller did not say
  * whose that is: to be called again with the caller, where waiting for that memory harms nobody. */
@@ -65,6 +66,7 @@ struct nm_kring {
     bool host;
     uint16_t index; /* within its direction; host rings follow the hardware rings */
     uint32_t users, exclusive;
+    bool live; /* users have it, and its port has started it; changes while it is locked */
     uint32_t ring_object;
     uint32_t caller; /* during a sync: the thread whose memory slots may point to, or 0 */
     bool wanted;     /* somebody sleeps until nm_kring_wake */
@@ -85,14 +87,22 @@ struct nm_kring {
     uint64_t offset_mask;
     uint32_t offset_max;
 
+    /* Who monitors it (monitored.h): read and changed with the lock held, but that there is nobody
+     * may be seen without. */
+    struct nm_view *views;
+    pthread_mutex_t views_lock;
+    bool views_new; /* the first of them has come since the last sync */
+    uint32_t shown;
+
     struct nm_ring_stats stats;
 };
 
 /* What a kind of port does. sync is called with the ring's busy flag held and `head` checked. */
 struct nm_port_ops {
     const char *kind;
-    bool leaf;    /* a sync of it never leads to another port */
-    bool offsets; /* packets may begin inside their buffers: the option OFFSETS */
+    bool leaf;     /* a sync of it never leads to another port */
+    bool indirect; /* slots with NS_INDIRECT point into the memory of the program */
+    bool offsets;  /* packets may begin inside their buffers: the option OFFSETS */
     /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
     int (*start)(struct nm_kring *kring, struct nm_refusal *why);
     void (*stop)(struct nm_kring *kring);
@@ -124,6 +134,7 @@ struct nm_port {
     bool attached; /* a switch holds it: nobody else may */
     bool gone;     /* what was behind it has disappeared: sync EIO, poll POLLERR */
     uint32_t files;
+    uint32_t monitors;    /* that there have been: gives them numbers */
     pthread_mutex_t lock; /* guards first_file and its chain */
     struct nm_file *first_file;
     struct nm_port *next_port; /* in the region's chain */
@@ -145,6 +156,12 @@ struct nm_offsets {
     int status; /* the errno with which it was refused; 0: it was not */
 };
 
+/* Where a program keeps the indices of its rings, in its own memory: arrays of nm_csb_atok and
+ * nm_csb_ktoa, the bound TX rings first, then the bound RX rings (option CSB). */
+struct nm_csb {
+    uint64_t atok, ktoa; /* 0: it does not, the rings themselves have them */
+};
+
 /* One open file of /dev/netmap. The door makes it at open and destroys it after release. */
 struct nm_file {
     struct nm_port *port; /* that holds it, from register to unregister */
@@ -155,15 +172,21 @@ struct nm_file {
     uint32_t extra_bufs;
     uint32_t if_object;
     struct netmap_if *nifp;
-    struct nm_file *next_file; /* in the port's chain */
-    uint32_t armed;            /* POLLIN, POLLOUT: somebody wants to be woken for */
-    void (*wake)(struct nm_file *file);
+    struct nm_file *next_file;          /* in the port's chain */
+    uint32_t armed;                     /* POLLIN, POLLOUT: somebody wants to be woken for */
+    void (*wake)(struct nm_file *file); /* changed with the port's lock held */
+    struct nm_csb csb;
+    struct nm_kloop *kloop; /* the loop that syncs its rings, as kloop.h says */
+    bool kloop_stop;        /* the next one is to end at once */
 };
 
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
                    struct nm_port **out, struct nm_refusal *why);
 /* No file may be registered on it any more. */
 void nm_port_destroy(struct nm_port *port);
+/* All ports of a region look again at where its buffers are; none of them has a ring that is bound.
+ */
+void nm_ports_follow(struct nm_region *region);
 /* The MTU of the interface behind the port, in bytes; looked at when the first file registers. */
 void nm_port_set_mtu(struct nm_port *port, uint32_t mtu);
 /* What was behind the port has gone: from now on syncs fail, and every sleeper is woken to see it.
@@ -185,11 +208,15 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
 /* Until then a registered file's syncs and polls find it unregistered, and it may be unregistered
  * although they go on: a program's threads need not wait for REGISTER to return. */
 void nm_file_activate(struct nm_file *file);
-/* Undoes it, giving back every ring nobody else uses and the extra buffers. */
+/* Undoes it, giving back every ring nobody else uses and the extra buffers. No loop may run. */
 void nm_file_unregister(struct nm_file *file);
+static inline uint32_t nm_file_rings(const struct nm_file *file, enum nm_dir dir) {
+    return file->last[dir] - file->first[dir];
+}
 
-/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EIO the port is gone; NM_NEEDS_CALLER. The
- * caller is the thread that asks, while it waits for the answer, or 0. */
+/* NIOCTXSYNC, NIOCRXSYNC: 0; -ENXIO not registered; -EBUSY its indices are elsewhere (CSB); -EIO
+ * the port is gone; NM_NEEDS_CALLER. The caller is the thread that asks, while it waits for the
+ * answer, or 0. */
 int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller);
 /* poll: the events that are true of POLLIN, POLLOUT and POLLERR, or NM_NEEDS_CALLER. With `arm` the
  * file's wake function will be called once if more may be true later. */
@@ -198,7 +225,8 @@ int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t calle
 /* A ring without a client's indices, for whoever drives it from within the daemon. One at a time:
  * lock waits for a sync that is under way; advance needs the lock and is a sync with these indices,
  * which must be on the ring. It publishes nothing. -EINVAL for head or cur out of bounds, else what
- * the port answers. */
+ * the port answers. A monitor may let packets into an RX ring that somebody else drives: its hwtail
+ * moves whenever it is not locked. */
 void nm_kring_lock(struct nm_kring *kring);
 void nm_kring_unlock(struct nm_kring *kring);
 int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller);
@@ -206,6 +234,10 @@ bool nm_kring_try_lock(struct nm_kring *kring);
 /* Asks for one call of the file's wake function once any of its rings may make progress; to be
  * followed by a look at them. */
 void nm_file_arm(struct nm_file *file);
+
+/* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
+ * latest RX sync. Any thread. */
+void nm_set_no_timestamp(bool on);
 
 /* Called by a port's machinery, from any thread: this ring may make progress. */
 void nm_kring_wake(struct nm_kring *kring);

@@ -15,6 +15,7 @@ from cuse_netmap.config import Config
 from cuse_netmap.device import helper_environment
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at, unmount, unshare_mounts
+from cuse_netmap.state import STATE_VARIABLE, clean_up, private_path
 
 READY_SECONDS = 30
 SERVICE_VARIABLES = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"}
@@ -45,8 +46,13 @@ def run(config: Config, serve_options: Sequence[str], command: Sequence[str]) ->
         unshare_mounts()
         while mounted_at(node):
             unmount(node)  # everybody's device: here it gives way to ours
-        with _daemon(serve_options) as mmap:
-            return _program(command, helper_environment() if mmap == "helper" else None)
+        state = private_path(config.device.name)
+        try:
+            with _daemon([*serve_options, f"--state={state}"]) as mmap:
+                return _program(command, _environment(mmap, state))
+        finally:
+            with suppress(SetupError):
+                clean_up(state)  # which our daemon has done, unless it was killed
     except _StoppedError as stopped:
         return SIGNALLED + stopped.number
 
@@ -94,7 +100,16 @@ def _daemon(options: Sequence[str]) -> Iterator[str]:
             daemon.wait()
 
 
-def _program(command: Sequence[str], environment: dict[str, str] | None) -> int:
+def _environment(mmap: str, state: Path) -> dict[str, str]:
+    """The program's: how it maps the memory, and where its daemon's state files are, if there are any."""
+    environment = {**(helper_environment() if mmap == "helper" else os.environ)}
+    environment.pop(STATE_VARIABLE, None)
+    if mounted_at(state):
+        environment[STATE_VARIABLE] = str(state)
+    return environment
+
+
+def _program(command: Sequence[str], environment: dict[str, str]) -> int:
     program: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 

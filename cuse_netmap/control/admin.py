@@ -48,7 +48,7 @@ def _pools_info(registry: Registry, name: str, asked: PoolsInfo) -> Answer:
     info = registry.port_info(name, PortInfo(mem_id=asked.mem_id))
     answer = PoolsInfo(memsize=info.memsize, mem_id=info.mem_id)
     for pool in ("if", "ring", "buf"):
-        geometry = registry.region.pool(pool)
+        geometry = registry.regions.find(info.mem_id).pool(pool)
         setattr(answer, f"{pool}_offset", geometry.offset)
         setattr(answer, f"{pool}_total", geometry.objtotal)
         setattr(answer, f"{pool}_size", geometry.objsize)
@@ -57,7 +57,7 @@ def _pools_info(registry: Registry, name: str, asked: PoolsInfo) -> Answer:
 
 def _attach(registry: Registry, name: str, asked: ValeAttach) -> Answer:
     register = asked.register
-    registry.check_mem_id(register.mem_id)
+    registry.regions.find(register.mem_id)
     return name, ValeAttach(asked.raw_register, registry.vale.attach(names.parse(name), register))
 
 
@@ -79,12 +79,12 @@ def _get_header(registry: Registry, name: str, _asked: PortHeader) -> Answer:
 
 
 def _create(registry: Registry, name: str, asked: NewInterface) -> Answer:
-    registry.check_mem_id(asked.mem_id)
-    return name, registry.vale.create(name, registry.region, asked)
+    return name, registry.vale.create(name, registry.regions.find(asked.mem_id), asked)
 
 
 def _delete(registry: Registry, name: str, _asked: None) -> Answer:
     registry.vale.delete(name)
+    registry.regions.sweep()
     return name, None
 
 

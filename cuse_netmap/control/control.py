@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from cuse_netmap import _core
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
-from cuse_netmap.control import legacy, transaction
+from cuse_netmap.control import kloop, legacy, transaction
 from cuse_netmap.control.admin import REQUESTS
+from cuse_netmap.control.memory import MemoryRequest
 from cuse_netmap.control.options import RegisterOptions
 from cuse_netmap.control.registry import Registry
 from cuse_netmap.control.requests import (
@@ -56,6 +58,7 @@ class Work:
     finish: Callable[[bool], None]
     awaits: str | None = None  # the port whose release, if it is under way, is to be waited for
     options: RegisterOptions = field(default_factory=lambda: RegisterOptions([]))  # of a REGISTER
+    hand_over: Callable[[], bool] | None = None  # the last step: True if the answer is somebody else's from then on
     bound: bool = False  # the descriptor holds a port through this request
 
 
@@ -63,10 +66,16 @@ class Control:
     """The threads between an inbox and a registry."""
 
     def __init__(
-        self, inbox: Inbox, registry: Registry, helper: HelperServer | None, on_end: Callable[[], None]
+        self,
+        inbox: Inbox,
+        registry: Registry,
+        memory: MemoryRequest,
+        helper: HelperServer | None,
+        on_end: Callable[[], None],
     ) -> None:
         self.inbox = inbox
         self.registry = registry
+        self.memory = memory
         self.helper = helper
         self.on_end = on_end  # called once the inbox is shut, by whomever
         self.lock = threading.Lock()
@@ -80,11 +89,12 @@ class Control:
             thread.start()
 
     def join(self, timeout: float) -> bool:
-        """After the door was stopped: True if all threads ended (one may be caught in a program's memory)."""
+        """After the door was stopped: True if all threads and loops ended (one may be caught in a program's memory)."""
         deadline = time.monotonic() + timeout
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self.threads)
+        loops_ended = _core.loops_ended(max(0.0, deadline - time.monotonic()))
+        return loops_ended and not any(thread.is_alive() for thread in self.threads)
 
     # ---- threads
 
@@ -115,6 +125,7 @@ class Control:
                 if self.helper:
                     self.helper.forget(released.id)
                 released.destroy()
+                self.memory.settle()
                 self.released.notify_all()
             if holder and holder.in_vain:
                 self._explain_helper(holder.command)
@@ -147,6 +158,12 @@ class Control:
             work.finish(refusal is None)
         except Refused as unwritable:
             refusal = refusal or unwritable
+        if refusal is None and work.hand_over:
+            try:
+                if work.hand_over():
+                    return
+            except Refused as failed:
+                refusal = failed
         if work.request.commit():
             if work.bound:
                 work.request.open.activate()
@@ -248,7 +265,7 @@ class Control:
             given.write_back(succeeded=False)
             raise Refused(refusal.errno or errno.EINVAL, f"{what}: {refusal.reason}") from refusal
         kind = given.header.reqtype
-        decide = self._register if kind == RequestType.REGISTER else self._administer
+        decide = {RequestType.REGISTER: self._register, **kloop.HANDLERS}.get(kind, self._administer)
         changes = kind == RequestType.REGISTER or (kind in REQUESTS and REQUESTS[kind].changes)
         awaits = given.header.name if changes else None
         work = Work(request, f"NIOCCTRL {what}", partial(decide, given), given.write_back, awaits)
@@ -287,6 +304,8 @@ class Control:
         request, command = work.request, command_of(work.request.pid)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         work.bound = True
+        self.registry.holders[request.open.id].uid = request.uid
+        self.memory.used = True
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
         if answer.extra_bufs < asked.extra_bufs:
             what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"

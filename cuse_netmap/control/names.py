@@ -5,9 +5,9 @@ import enum
 import re
 from dataclasses import dataclass
 
-from cuse_netmap.control.requests import MONITOR, Mode
+from cuse_netmap.control.requests import MONITOR, Mode, encode_name
 
-VALE_NAME = re.compile(r"[A-Za-z0-9_]*:.{0,15}", re.DOTALL)
+VALE_NAME = re.compile(rb"[A-Za-z0-9_]*:.{0,15}", re.DOTALL)
 
 
 class Kind(enum.Enum):
@@ -50,7 +50,7 @@ def parse(name: str, mode: int = Mode.ALL_NIC, flags: int = 0) -> PortName:
             return PortName(Kind.PIPE, name, parent=parent, pipe=pipe, end=end, valid=bool(parent and pipe))
     if name.startswith("val"):  # netmap compares three characters, not four
         switch, _, port = name.partition(":")
-        return PortName(Kind.VALE, name, switch=switch, port=port, valid=bool(VALE_NAME.fullmatch(name)))
+        return PortName(Kind.VALE, name, switch=switch, port=port, valid=bool(VALE_NAME.fullmatch(encode_name(name))))
     return PortName(Kind.INTERFACE, name)
 
 

@@ -2,6 +2,7 @@
 """Pipes: NAME{ID and NAME}ID, made when either end is first opened (ABI.md section 12.3)."""
 
 import errno
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cuse_netmap._core import Port, Region, pipe_ports
@@ -30,6 +31,11 @@ class Pipes:
     def __init__(self) -> None:
         self.pipes: dict[tuple[str, str], Pipe] = {}
 
+    def ports(self) -> Iterator[tuple[str, Port]]:
+        """Both ends of each, by name."""
+        for (parent, identifier), pipe in self.pipes.items():
+            yield from zip(_end_names(parent, identifier), pipe.ends, strict=True)
+
     def find(self, name: PortName) -> Port:
         """An end of a pipe that there is. Refused ENODEV."""
         pipe = self.pipes.get((name.parent, name.pipe))
@@ -51,7 +57,7 @@ class Pipes:
         if sum(of == name.parent for of, _ in self.pipes) >= MOST:
             raise Refused(errno.ENOMEM, f"{name.parent} has {MOST} pipes already")
         wanted = sizes.bounded(asked, sizes.PIPE, region, parent.sizes if parent else None)
-        names = (f"{name.parent}{{{name.pipe}", f"{name.parent}}}{name.pipe}")
+        names = _end_names(name.parent, name.pipe)
         pipe = Pipe(pipe_ports(region, names, wanted.turned() if name.slave else wanted))
         self.pipes[name.parent, name.pipe] = pipe
         return pipe.ends[name.end]
@@ -63,3 +69,7 @@ class Pipes:
             del self.pipes[name.parent, name.pipe]
             for end in pipe.ends:
                 end.close()
+
+
+def _end_names(parent: str, identifier: str) -> tuple[str, str]:
+    return f"{parent}{{{identifier}", f"{parent}}}{identifier}"

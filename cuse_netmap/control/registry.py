@@ -5,11 +5,14 @@ import errno
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
-from cuse_netmap.control import names
+from cuse_netmap.control import monitors, names
 from cuse_netmap.control.names import Kind, PortName
+from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.pipes import Pipes
+from cuse_netmap.control.regions import Regions
 from cuse_netmap.control.requests import GLOBAL_MEM_ID, Flag, PortInfo, Register
 from cuse_netmap.control.sizes import Asked
 from cuse_netmap.control.vale import Vale
@@ -17,7 +20,11 @@ from cuse_netmap.errors import Refused
 
 log = logging.getLogger(__name__)
 
-MAX_BRIDGES = 8
+
+class Wanted(Asked, Protocol):
+    """What REGISTER and PORT_INFO_GET say of a port that may have to be made."""
+
+    mem_id: int
 
 
 @dataclass
@@ -28,6 +35,7 @@ class Wire:
     port: Port
     mtu: Callable[[], int]  # of the interface now, in bytes; 0 if there is none
     description: str
+    backend: str = ""
 
 
 @dataclass
@@ -40,10 +48,28 @@ class Holder:
     pid: int
     command: str
     in_vain: bool = False  # its program needs the helper to map the memory, and has not used it
+    uid: int = 0
 
     @property
     def name(self) -> str:
         return self.parsed.name
+
+
+@dataclass(frozen=True)
+class PortView:
+    """A port to look at: `backend` is what moves its frames, "" if there is no such thing."""
+
+    port: Port
+    backend: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class SwitchView:
+    """A VALE switch to look at: the place of each port, and the place that each address was last seen at."""
+
+    places: dict[str, int]
+    learned: Callable[[], dict[str, int]]
 
 
 def crossed(port: Port) -> str:
@@ -61,14 +87,15 @@ def crossed(port: Port) -> str:
 
 
 class Registry:
-    """The ports of one region, whatever made them."""
+    """All ports, whatever made them and whatever region they live in."""
 
-    def __init__(self, region: Region, max_bridges: Callable[[], int] = lambda: MAX_BRIDGES) -> None:
-        self.region = region
+    def __init__(self, region: Region, parameters: Parameters) -> None:
+        self.regions = Regions(region)
+        self.parameters = parameters
         self.wires: dict[str, Wire] = {}
         self.removed: list[Port] = []  # wires that are no more, but somebody has them open
         self.pipes = Pipes()
-        self.vale = Vale(lambda name: self._wire(name).port, max_bridges)
+        self.vale = Vale(lambda name: self._wire(name).port, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
 
     # ---- wires
@@ -98,10 +125,6 @@ class Registry:
 
     # ---- ports
 
-    def check_mem_id(self, mem_id: int) -> None:
-        if mem_id not in (0, GLOBAL_MEM_ID):
-            raise Refused(errno.EINVAL, f"there is no memory region {mem_id}")
-
     def find(self, name: str) -> Port:
         """The existing port of that name. Refused ENXIO, or ENODEV of a pipe."""
         parsed = names.parse(name)
@@ -113,18 +136,21 @@ class Registry:
             case _:
                 return self._interface(name)
 
-    def _open(self, name: PortName, asked: Asked) -> Port:
-        """The port of that name, made for the program that asks if it is of a kind that is; then it must be settled."""
+    def _open(self, name: PortName, asked: Wanted) -> Port:
+        """The port of that name, made for the program that asks if it is of a kind that is; then it must be settled.
+
+        It is made in the region that is asked for, a pipe in that of its parent. Refused EINVAL: no such region.
+        """
+        region = self.regions.find(asked.mem_id)
         match name.kind:
             case Kind.PIPE:
-                return self.pipes.open(name, self.region, self._parent(name.parent), asked)
+                parent = self._parent(name.parent)
+                return self.pipes.open(name, self.regions.of(parent) if parent else region, parent, asked)
             case Kind.VALE:
-                return self.vale.open(name, self.region, asked)
+                return self.vale.open(name, region, asked)
             case Kind.NULL:
                 sizes = Sizes(asked.tx_rings, asked.rx_rings, asked.tx_slots, asked.rx_slots)
-                return null_port(self.region, f"null:{name.name}", sizes)
-            case Kind.MONITOR:
-                raise Refused(errno.EINVAL, "monitors are not supported")
+                return null_port(region, f"null:{name.name}", sizes)
             case _:
                 return self._interface(name.name)
 
@@ -150,7 +176,7 @@ class Registry:
             self.pipes.settle(name)
         elif name.kind is Kind.VALE:
             self.vale.settle(name)
-        elif not port.files and (name.kind is Kind.NULL or port in self.removed):
+        elif not port.files and (name.kind in (Kind.NULL, Kind.MONITOR) or port in self.removed):
             if port in self.removed:
                 self.removed.remove(port)
             port.close()
@@ -161,11 +187,11 @@ class Registry:
         """REGISTER. Refused as ABI.md section 7 says; the answer is the request, completed."""
         if open_file.id in self.holders:
             raise Refused(errno.EBUSY, "this descriptor is bound to a port already")
-        self.check_mem_id(request.mem_id)
         parsed = names.parse(name, request.mode, request.flags)
         if parsed.kind is Kind.NULL and request.mem_id == 0:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
-        port = self._open(parsed, request)
+        monitor = parsed.kind is Kind.MONITOR
+        port = monitors.open_port(name, request, self.find) if monitor else self._open(parsed, request)
         try:
             if self.vale.header(port) and not request.flags & Flag.ACCEPT_VNET_HDR:
                 raise Refused(errno.EIO, f"{name} has a virtio-net header, which the program does not accept")
@@ -173,10 +199,9 @@ class Registry:
         except Refused:
             self._settle(parsed, port)
             raise
-        answer.mem_id = GLOBAL_MEM_ID
-        in_vain = not open_file.mappable and not any(
-            h.command == command and not h.in_vain for h in self.holders.values()
-        )
+        answer.mem_id = self.regions.id_of(port)
+        in_vain = answer.mem_id == GLOBAL_MEM_ID and not open_file.mappable
+        in_vain &= not any(h.command == command and not h.in_vain for h in self.holders.values())
         self.holders[open_file.id] = Holder(open_file, port, parsed, pid, command, in_vain)
         return answer
 
@@ -198,6 +223,7 @@ class Registry:
             log.info("%s: %s", holder.name, what)
         holder.open.unregister()
         self._settle(holder.parsed, holder.port)
+        self.regions.sweep()
         return holder
 
     def perhaps_closing(self, name: str | None) -> bool:
@@ -208,14 +234,37 @@ class Registry:
 
     # ---- information
 
+    def ports(self) -> dict[str, PortView]:
+        """All ports by name; one that only a descriptor has, such as a null port, has that one's number in its name."""
+        found = {name: PortView(wire.port, wire.backend, wire.description) for name, wire in self.wires.items()}
+        found |= {name: PortView(port) for name, port in (*self.vale.ports(), *self.pipes.ports())}
+        known = {id(view.port) for view in found.values()}
+        for number, holder in self.holders.items():
+            if id(holder.port) not in known:
+                found[f"{holder.name}#{number}"] = PortView(holder.port)
+        return found
+
+    def port_of(self, holder: Holder) -> str:
+        """The name of a holder's port among `ports`."""
+        return next((name for name, view in self.ports().items() if view.port is holder.port), holder.name)
+
+    def switches(self) -> dict[str, SwitchView]:
+        """All VALE switches by name."""
+        return {
+            bridge.name: SwitchView(dict(bridge.places()), bridge.switch.learned)
+            for bridge in self.vale.bridges
+            if bridge
+        }
+
     def port_info(self, name: str, asked: PortInfo) -> PortInfo:
         """PORT_INFO_GET: an empty name asks for the memory only."""
-        self.check_mem_id(asked.mem_id)
-        info = PortInfo(memsize=self.region.size, mem_id=GLOBAL_MEM_ID)
+        info = PortInfo(memsize=self.regions.find(asked.mem_id).size, mem_id=asked.mem_id or GLOBAL_MEM_ID)
         if not name:
             return info
         parsed = names.parse(name)
         port = self._open(parsed, asked)
+        info.mem_id = self.regions.id_of(port)
+        info.memsize = self.regions.of(port).size
         had = port.sizes
         info.tx_slots, info.rx_slots, info.tx_rings, info.rx_rings = (
             had.tx_slots,
@@ -234,3 +283,4 @@ class Registry:
         self.vale.close()
         for name in list(self.wires):
             self.remove_wire(name)
+        self.regions.sweep()

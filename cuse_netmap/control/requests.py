@@ -306,6 +306,20 @@ class ValePolling(Record):
 
 
 @dataclass
+class ExtmemBody(Record):
+    """nmreq_opt_extmem, 96 bytes with its header: what the option EXTMEM says."""
+
+    LAYOUT = struct.Struct("<Q64s")
+
+    address: int
+    raw_info: bytes
+
+    @property
+    def info(self) -> PoolsInfo:
+        return PoolsInfo.decode(self.raw_info)
+
+
+@dataclass
 class OffsetsBody(Record):
     """nmreq_opt_offsets, 56 bytes with its header: what the option OFFSETS says."""
 
@@ -316,6 +330,38 @@ class OffsetsBody(Record):
     offset_bits: int = 0
     tx_align: int = 0
     min_gap: int = 0
+
+
+@dataclass
+class CsbBody(Record):
+    """nmreq_opt_csb, 40 bytes with its header: addresses in the program's memory."""
+
+    LAYOUT = struct.Struct("<QQ")
+
+    atok: int = 0
+    ktoa: int = 0
+
+
+CSB_ALIGN = 64  # bytes, as is an entry of either array
+EVENTFD_PAIR = struct.Struct("<ii")  # ioeventfd and irqfd, each -1 for none: the body of SYNC_KLOOP_EVENTFDS
+
+
+@dataclass
+class KloopMode(Record):
+    """nmreq_opt_sync_kloop_mode, 32 bytes with its header: 1 direct TX, 2 direct RX."""
+
+    LAYOUT = struct.Struct("<I4x")
+
+    mode: int = 0
+
+
+@dataclass
+class KloopStart(Record):
+    """nmreq_sync_kloop_start, 8 bytes."""
+
+    LAYOUT = struct.Struct("<I4x")
+
+    sleep_us: int = 0
 
 
 @dataclass

@@ -13,7 +13,7 @@ from cuse_netmap import _core
 from cuse_netmap._core import Attachment, Port, Region, Switch, vale_port
 from cuse_netmap.control import names, sizes
 from cuse_netmap.control.names import Kind, PortName
-from cuse_netmap.control.requests import Mode, NewInterface, PollingMode, Register, ValeList, ValePolling
+from cuse_netmap.control.requests import Mode, NewInterface, PollingMode, Register, ValeList, ValePolling, encode_name
 from cuse_netmap.control.sizes import Asked
 from cuse_netmap.errors import Refused
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 NO_PORT = 255  # the port index of a bridge, and of a port that is not there
 HEADER_LENGTHS = (0, 10, 12)
 # What Linux takes for the name of an interface, but for those that a switch would take for its own.
-INTERFACE_NAME = re.compile(r"(?!vale|\.{1,2}$)[^/:\s\0]{1,15}")
+INTERFACE_NAME = re.compile(rb"(?!vale|\.{1,2}$)[^/:\s\0]{1,15}")
 
 
 @dataclass
@@ -74,6 +74,12 @@ class Vale:
         bridge = self.bridge(name.switch)
         return bridge.members.get(name.port) if bridge else None
 
+    def ports(self) -> Iterator[tuple[str, Port]]:
+        """All that are VALE's own, by name: what is attached has its name elsewhere."""
+        for bridge in filter(None, self.bridges):
+            yield from ((f"{bridge.name}:{name}", one.port) for name, one in bridge.members.items() if one.ephemeral)
+        yield from ((name, persistent.port) for name, persistent in self.persistent.items())
+
     # ---- ports for programs
 
     def find(self, name: PortName) -> Port:
@@ -91,7 +97,7 @@ class Vale:
         if member := self.member(name):
             return member.port
         if not name.valid:
-            raise Refused(errno.ENOMEM, f"{name.name!r} is no valeX:PORT with a PORT of up to 15 characters")
+            raise Refused(errno.ENOMEM, f"{name.name!r} is no valeX:PORT with a PORT of up to 15 bytes")
         if name.port in self.persistent or self._is_interface(name.port):
             raise Refused(errno.EINVAL, f"{name.port} is an interface that is not attached to {name.switch}")
         port = vale_port(region, name.name, sizes.bounded(asked, sizes.VALE, region))
@@ -144,7 +150,7 @@ class Vale:
 
     def create(self, name: str, region: Region, asked: NewInterface) -> NewInterface:
         """VALE_NEWIF. Refused EINVAL: no name for an interface; EEXIST: there is one of that name."""
-        if not INTERFACE_NAME.fullmatch(name):
+        if not INTERFACE_NAME.fullmatch(encode_name(name)):
             raise Refused(errno.EINVAL, f"{name!r} cannot be the name of a persistent port")
         if name in self.persistent or self._is_interface(name) or _host_has(name):
             raise Refused(errno.EEXIST, f"there is an interface {name} already")

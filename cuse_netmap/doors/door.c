@@ -93,6 +93,7 @@ static int open_file(struct nm_door *door, struct nm_fuse_open_out *out) {
     struct nm_open *open = open_create(door);
     if (!open) return -ENOMEM;
     *out = (struct nm_fuse_open_out){.fh = (uint64_t)(uintptr_t)open};
+    /* Read after the file has joined the door's opens: from then on it does not change. */
     if (door->backing_id) {
         /* DIRECT_IO: read and write come to us, to be refused, instead of reaching packet memory.
          */
@@ -228,6 +229,40 @@ void nm_door_lost(struct nm_door *door) {
     full_barrier();
     /* A door that fails to open leaves the inbox to the others. */
     if (READ_ONCE(door->open)) nm_inbox_shut(door->inbox);
+}
+
+/* With the opens of all doors locked. */
+static int swap_memory(struct nm_door *const *doors, uint32_t count, struct nm_region *region,
+                       struct nm_region *fresh, struct nm_refusal *why) {
+    struct nm_door *mapped = NULL; /* at most one door has a backing file */
+    for (uint32_t i = 0; i < count; i++)
+        if (doors[i]->backing_id) mapped = doors[i];
+    if (mapped && mapped->first_open) return nm_refuse(why, EBUSY, "a program has the device open");
+    if (!nm_region_unused(region)) return nm_refuse(why, EBUSY, "packet memory is in use");
+    int32_t before = mapped ? mapped->backing_id : 0;
+    if (mapped) {
+        int32_t id = mapped->kind->back(mapped, nm_region_memfd(fresh), why);
+        if (id < 0) return id;
+        mapped->backing_id = id;
+    }
+    nm_region_replace(region, fresh);
+    nm_ports_follow(region);
+    if (mapped) mapped->kind->backed_anew(mapped, before);
+    return 0;
+}
+
+int nm_doors_resize(struct nm_door *const *doors, uint32_t count, struct nm_region *region,
+                    const struct nm_pool_request request[NM_POOLS], struct nm_refusal *why) {
+    struct nm_region *fresh;
+    int error = nm_region_create(request, &fresh, why);
+    if (error) return error;
+    for (uint32_t i = 0; i < count; i++)
+        pthread_mutex_lock(&doors[i]->opens_lock);
+    error = swap_memory(doors, count, region, fresh, why);
+    for (uint32_t i = count; i-- > 0;)
+        pthread_mutex_unlock(&doors[i]->opens_lock);
+    if (error) nm_region_destroy(fresh);
+    return error;
 }
 
 const char *nm_door_transport(const struct nm_door *door) { return door->transport->name; }

@@ -36,6 +36,14 @@ int nm_cuse_door_open(const char *name, struct nm_region *region, struct nm_inbo
  * nothing of the door may be destroyed. */
 bool nm_door_stop(struct nm_door *door);
 void nm_door_destroy(struct nm_door *door);
+/* Remakes packet memory behind all doors that serve it. The caller is the one that registers and
+ * releases files (ring_core.h).
+ * EBUSY: a ring is in use, or a program has a door open whose memory the kernel maps: all opens of
+ * a file must agree on what is behind it. EINVAL, and whatever system calls say: nothing is
+ * changed.
+ */
+int nm_doors_resize(struct nm_door *const *doors, uint32_t count, struct nm_region *region,
+                    const struct nm_pool_request request[NM_POOLS], struct nm_refusal *why);
 const char *nm_door_transport(const struct nm_door *door); /* "uring" or "classic" */
 
 #endif

@@ -70,6 +70,11 @@ struct nm_door_kind {
     /* Ends the connection: waiting system calls fail, the transport's reads return ENODEV. False if
      * that cannot be done. */
     bool (*cut)(struct nm_door *door);
+    /* Registers another file for the kernel to map: its id, > 0, or -errno. NULL: the kernel maps
+     * nothing. */
+    int32_t (*back)(struct nm_door *door, int memfd, struct nm_refusal *why);
+    /* The file behind the door is another one by now: the id it had is done with. */
+    void (*backed_anew)(struct nm_door *door, int32_t old);
 };
 
 #define NM_DOOR_NAME 32

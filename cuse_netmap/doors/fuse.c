@@ -79,7 +79,21 @@ static bool cut(struct nm_door *door) {
     return umount2(door->path, MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW) == 0;
 }
 
-static const struct nm_door_kind fuse_kind = {.cut = cut};
+static int32_t back(struct nm_door *door, int memfd, struct nm_refusal *why) {
+    struct nm_fuse_backing_map map = {.fd = memfd};
+    int32_t id = ioctl(door->device, NM_FUSE_BACKING_OPEN, &map);
+    if (id > 0) return id;
+    return nm_refuse(why, errno, "FUSE passthrough to packet memory: %s", strerror(errno));
+}
+
+/* The kernel remembers the file's size until it is told (offset -1: but no pages). */
+static void backed_anew(struct nm_door *door, int32_t old) {
+    struct fuse_notify_inval_inode_out changed = {.ino = FUSE_ROOT_ID, .off = -1};
+    ioctl(door->device, NM_FUSE_BACKING_CLOSE, &old);
+    nm_door_write(door, 0, FUSE_NOTIFY_INVAL_INODE, &changed, sizeof(changed));
+}
+
+static const struct nm_door_kind fuse_kind = {.cut = cut, .back = back, .backed_anew = backed_anew};
 
 static int handshake(struct nm_door *door, enum nm_transport wanted, struct nm_refusal *why) {
     char buffer[FUSE_MIN_READ_BUFFER * 2];
@@ -123,10 +137,9 @@ static int handshake(struct nm_door *door, enum nm_transport wanted, struct nm_r
     int error = nm_door_write(door, header->unique, 0, &out, sizeof(out));
     if (error) return nm_refuse(why, -error, "answering FUSE INIT: %s", strerror(-error));
 
-    struct nm_fuse_backing_map map = {.fd = nm_region_memfd(door->region)};
-    door->backing_id = ioctl(door->device, NM_FUSE_BACKING_OPEN, &map);
-    if (door->backing_id <= 0)
-        return nm_refuse(why, errno, "FUSE passthrough to packet memory: %s", strerror(errno));
+    int32_t id = back(door, nm_region_memfd(door->region), why);
+    if (id < 0) return id;
+    door->backing_id = id;
     return 0;
 }
 

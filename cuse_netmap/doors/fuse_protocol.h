@@ -45,6 +45,7 @@ struct nm_fuse_backing_map {
     uint64_t padding;
 };
 #define NM_FUSE_BACKING_OPEN _IOW(FUSE_DEV_IOC_MAGIC, 1, struct nm_fuse_backing_map)
+#define NM_FUSE_BACKING_CLOSE _IOW(FUSE_DEV_IOC_MAGIC, 2, uint32_t)
 
 /* One entry of an io_uring queue: a header the kernel and we share, and a payload beside it. */
 struct nm_fuse_uring_entry {

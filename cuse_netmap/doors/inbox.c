@@ -28,10 +28,13 @@
 struct parked {
     struct nm_request request; /* first: what control sees */
     struct nm_ticket ticket;
-    bool arms;         /* a poll that wants to be woken */
-    bool taken;        /* control has it, and will reply */
-    bool committed;    /* control replies at once: too late for an interrupt */
-    bool answered;     /* its caller was interrupted and has its answer already */
+    bool arms;        /* a poll that wants to be woken */
+    bool taken;       /* control has it, and will reply */
+    bool committed;   /* control replies at once: too late for an interrupt */
+    bool answered;    /* its caller was interrupted and has its answer already */
+    bool held;        /* taken, but not in control's hands */
+    nm_cut_call *cut; /* of a held one: asks for the answer */
+    void *cut_arg;
     uint64_t deadline; /* ns, CLOCK_MONOTONIC, by which it must be answered; 0: none */
     struct parked *next, *prev;
 };
@@ -246,18 +249,38 @@ bool nm_inbox_commit(struct nm_inbox *inbox, struct nm_request *request) {
     return parked->committed;
 }
 
+/* The next request of this file, or of this user, may go now. */
+static void out_of_hands(struct nm_inbox *inbox, struct parked *parked) {
+    parked->request.open->taken = false;
+    for (int i = 0; i < TAKEN_MAX; i++)
+        if (inbox->taken[i] == parked) inbox->taken[i] = NULL;
+    pthread_cond_signal(&inbox->new_request);
+}
+
+static void cut(const struct parked *parked) {
+    if (parked->cut) parked->cut(parked->cut_arg);
+}
+
+void nm_inbox_hold(struct nm_inbox *inbox, struct nm_request *request, nm_cut_call *call,
+                   void *arg) {
+    struct parked *parked = (struct parked *)request;
+    pthread_mutex_lock(&inbox->lock);
+    out_of_hands(inbox, parked);
+    parked->held = true;
+    parked->cut = call;
+    parked->cut_arg = arg;
+    if (parked->deadline || inbox->stopping) cut(parked);
+    pthread_mutex_unlock(&inbox->lock);
+}
+
 void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int result) {
     struct parked *parked = (struct parked *)request;
     struct nm_door *door = request->open->door;
     pthread_mutex_lock(&inbox->lock);
     struct nm_ticket ticket = parked->ticket;
     bool wanted = !parked->answered && !inbox->stopping;
-    request->open->taken = false;
-    for (int i = 0; i < TAKEN_MAX; i++)
-        if (inbox->taken[i] == parked) inbox->taken[i] = NULL;
+    if (!parked->held) out_of_hands(inbox, parked);
     forget(inbox, parked);
-    /* The next request of this file, or of this user, may go now; or the file itself. */
-    pthread_cond_signal(&inbox->new_request);
     if (inbox->first_release) pthread_cond_signal(&inbox->new_release);
     pthread_mutex_unlock(&inbox->lock);
     if (wanted) door->transport->reply(door, &ticket, result);
@@ -338,6 +361,7 @@ static bool interrupt(struct nm_inbox *inbox, const struct nm_door *door, uint64
     if (!parked->deadline) {
         parked->deadline = nm_now_ns() + INTERRUPT_GRACE_NS;
         pthread_cond_signal(&inbox->new_deadline);
+        cut(parked);
     }
     return true;
 }
@@ -402,6 +426,12 @@ static struct parked *expired(struct nm_inbox *inbox, uint64_t *next) {
     return NULL;
 }
 
+/* Whoever holds them may have been where the first call was of no use. */
+static void cut_again(struct nm_inbox *inbox) {
+    for (const struct parked *parked = inbox->first; parked; parked = parked->next)
+        if (parked->deadline) cut(parked);
+}
+
 static void *reap(void *arg) {
     struct nm_inbox *inbox = arg;
     uint64_t look = nm_now_ns() + LOOK_NS;
@@ -423,6 +453,7 @@ static void *reap(void *arg) {
             pthread_cond_wait(&inbox->new_deadline, &inbox->lock);
         } else if (nm_now_ns() >= look) {
             look_for_signals(inbox);
+            cut_again(inbox);
             look = nm_now_ns() + LOOK_NS;
         } else {
             struct timespec at = at_ns(next < look ? next : look);
@@ -459,6 +490,8 @@ int nm_inbox_create(struct nm_inbox **out) {
 void nm_inbox_shut(struct nm_inbox *inbox) {
     pthread_mutex_lock(&inbox->lock);
     inbox->stopping = true;
+    for (const struct parked *parked = inbox->first; parked; parked = parked->next)
+        cut(parked);
     pthread_cond_broadcast(&inbox->new_request);
     pthread_cond_broadcast(&inbox->new_release);
     pthread_cond_broadcast(&inbox->new_deadline);

@@ -51,6 +51,12 @@ bool nm_inbox_commit(struct nm_inbox *inbox, struct nm_request *request);
 /* Answers a request, if its caller is still there: with 0, with poll's events, or a negative errno.
  */
 void nm_inbox_reply(struct nm_inbox *inbox, struct nm_request *request, int result);
+/* Keeps a request for an answer that may take for ever: it is in control's hands no more, so that
+ * other requests of its file are taken. `cut`, which may be NULL, is called with the inbox locked,
+ * from any thread, once nobody needs the answer any more, and again every 50 ms until
+ * nm_inbox_reply is called, which must not be long. */
+typedef void nm_cut_call(void *arg);
+void nm_inbox_hold(struct nm_inbox *inbox, struct nm_request *request, nm_cut_call *cut, void *arg);
 /* The engine's answer to a sync or poll whose slots point into the caller's memory, for which this
  * may wait. */
 int nm_request_sync(struct nm_inbox *inbox, const struct nm_request *request);

@@ -34,6 +34,7 @@ struct nm_attachment {
     struct nm_port *below;
     struct end ends[ENDS];
     struct nm_forward **forward; /* by RX ring */
+    uint32_t *forwarded;         /* by RX ring: the slots up to here may be given back */
     uint32_t *limit;             /* by TX ring: the slots from `filled` to here are the switch's */
     pthread_mutex_t lock;        /* guards what follows */
     pthread_cond_t work;
@@ -99,14 +100,15 @@ static struct end *end_of(struct nm_attachment *attachment, const struct nm_krin
 
 /* Forwards what an RX ring has; true if it had anything. */
 static bool receive(struct nm_attachment *attachment, struct nm_kring *kring) {
+    uint32_t *done = &attachment->forwarded[kring->index];
     bool some = false;
     nm_kring_lock(kring);
     for (int round = 0; round < ROUNDS; round++) {
-        if (nm_kring_advance(kring, kring->hwtail, kring->hwtail, NM_NOBODY)) break;
-        uint32_t from = kring->hwcur, to = kring->hwtail;
-        if (from == to) break;
+        if (nm_kring_advance(kring, *done, *done, NM_NOBODY)) break;
+        uint32_t to = kring->hwtail;
+        if (*done == to) break;
         nm_switch_forward(&end_of(attachment, kring)->place, attachment->forward[kring->index],
-                          kring, &from, to);
+                          kring, done, to);
         some = true;
     }
     nm_kring_unlock(kring);
@@ -226,10 +228,13 @@ static int allocate(struct nm_attachment *attachment) {
     struct nm_file *file = &attachment->file;
     uint32_t rx = nm_port_total_rings(below, NM_RX), tx = nm_port_total_rings(below, NM_TX);
     attachment->forward = calloc(rx + 1, sizeof(struct nm_forward *));
+    attachment->forwarded = calloc(rx + 1, sizeof(uint32_t));
     attachment->limit = calloc(tx + 1, sizeof(uint32_t));
-    if (!attachment->forward || !attachment->limit) return -ENOMEM;
-    for (uint32_t i = file->first[NM_RX]; i < file->last[NM_RX]; i++)
+    if (!attachment->forward || !attachment->forwarded || !attachment->limit) return -ENOMEM;
+    for (uint32_t i = file->first[NM_RX]; i < file->last[NM_RX]; i++) {
+        attachment->forwarded[i] = below->krings[NM_RX][i].hwcur;
         if (!(attachment->forward[i] = nm_forward_create())) return -ENOMEM;
+    }
     for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX]; i++)
         attachment->limit[i] = below->krings[NM_TX][i].hwtail;
     for (int e = 0; e < ENDS; e++) {
@@ -255,6 +260,7 @@ static void discard(struct nm_attachment *attachment) {
     below->attached = false;
     nm_file_unregister(&attachment->file);
     free(attachment->forward);
+    free(attachment->forwarded);
     free(attachment->limit);
     pthread_cond_destroy(&attachment->work);
     pthread_mutex_destroy(&attachment->lock);

@@ -85,19 +85,36 @@ static void read_start(const struct chain *chain, void *to, uint32_t len) {
 /* ---- slots -----------------------------------------------------------------------------------
  */
 
-static uint32_t slots_for(const struct nm_outlet *outlet, uint32_t length) {
-    uint32_t size = nm_outlet_slot_size(outlet->kring);
-    return size ? (length - 1) / size + 1 : UINT32_MAX;
+/* Where packets go. Offsets are looked at once, and the least room counts for all slots. */
+struct target {
+    struct nm_outlet *outlet;
+    uint32_t size; /* bytes that fit into any slot */
+};
+
+static struct target target_of(struct nm_outlet *outlet) {
+    const struct nm_kring *kring = outlet->kring;
+    uint32_t size = least(kring->port->buffers.size, UINT16_MAX), k = outlet->next;
+    for (uint32_t i = 0; kring->offset_max && i < outlet->room; i++) {
+        uint32_t offset = nm_slot_offset(kring, &kring->ring->slot[k]);
+        size = least(size, kring->port->buffers.size - offset);
+        k = nm_kring_next(kring, k);
+    }
+    return (struct target){outlet, size};
+}
+
+static uint32_t slots_for(const struct target *to, uint32_t length) {
+    return to->size ? (length - 1) / to->size + 1 : UINT32_MAX;
 }
 
 /* Puts a packet for which there is room into the outlet. */
-static void put(struct nm_outlet *outlet, const struct chain *packet) {
-    uint32_t size = nm_outlet_slot_size(outlet->kring), count = slots_for(outlet, packet->length);
+static void put(const struct target *to, const struct chain *packet) {
+    uint32_t count = slots_for(to, packet->length);
     const struct piece *p = packet->pieces;
     uint32_t taken = 0; /* of *p */
     for (uint32_t left = packet->length; left;) {
-        uint32_t room, len = least(left, size);
-        char *data = nm_outlet_data(outlet, &room);
+        uint32_t room, len = least(left, to->size);
+        char *data = nm_outlet_data(to->outlet, &room);
+        if (len > room) data -= len - room; /* the offset has grown since: stay inside the buffer */
         for (uint32_t done = 0; done < len;) {
             uint32_t some = least(p->len - taken, len - done);
             memcpy(data + done, p->data + taken, some);
@@ -106,15 +123,15 @@ static void put(struct nm_outlet *outlet, const struct chain *packet) {
             if (taken == p->len) p++, taken = 0;
         }
         left -= len;
-        nm_outlet_fill(outlet, len, count, left);
+        nm_outlet_fill(to->outlet, len, count, left);
     }
 }
 
-static enum nm_drop deliver(struct nm_outlet *outlet, const struct chain *packet) {
-    uint32_t slots = slots_for(outlet, packet->length);
+static enum nm_drop deliver(const struct target *to, const struct chain *packet) {
+    uint32_t slots = slots_for(to, packet->length);
     if (slots > NETMAP_MAX_FRAGS) return NM_DROP_LONG;
-    if (slots > outlet->room) return NM_DROP_FULL;
-    put(outlet, packet);
+    if (slots > to->outlet->room) return NM_DROP_FULL;
+    put(to, packet);
     return DELIVERED;
 }
 
@@ -286,13 +303,13 @@ static void complete_ip(struct series *series, const struct chain *data, uint32_
     store16(ip + 10, checksum(sum_bytes(ip, (uint32_t)(series->transport - ip))));
 }
 
-static enum nm_drop deliver_series(struct nm_outlet *outlet, struct series *series) {
+static enum nm_drop deliver_series(const struct target *to, struct series *series) {
     uint32_t length = series->payload.length, step = series->step, done = 0;
     uint64_t count = length ? (length - 1) / step + 1 : 1;
-    uint32_t longest = slots_for(outlet, series->headers_len + least(step, length));
+    uint32_t longest = slots_for(to, series->headers_len + least(step, length));
     uint32_t rest = length - (uint32_t)(count - 1) * step;
     if (longest > NETMAP_MAX_FRAGS) return NM_DROP_LONG;
-    if ((count - 1) * longest + slots_for(outlet, series->headers_len + rest) > outlet->room)
+    if ((count - 1) * longest + slots_for(to, series->headers_len + rest) > to->outlet->room)
         return NM_DROP_FULL;
     do {
         struct chain data, frame;
@@ -304,7 +321,7 @@ static enum nm_drop deliver_series(struct nm_outlet *outlet, struct series *seri
         clear(&frame);
         append(&frame, series->headers, series->headers_len);
         append_part(&frame, &data, 0, data.length);
-        put(outlet, &frame);
+        put(to, &frame);
         done += step;
     } while (done < length);
     return DELIVERED;
@@ -347,7 +364,7 @@ static bool add_checksum(const struct chain *frame, const struct virtio_net_hdr 
 }
 
 /* To a receiver without headers. */
-static enum nm_drop offload(struct nm_outlet *outlet, const struct virtio_net_hdr *header,
+static enum nm_drop offload(const struct target *to, const struct virtio_net_hdr *header,
                             const struct chain *frame) {
     if (!understood(header)) return NM_DROP_BAD;
     uint8_t gso = header->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN, field[2];
@@ -358,12 +375,12 @@ static enum nm_drop offload(struct nm_outlet *outlet, const struct virtio_net_hd
         if (!add_checksum(frame, header, field, &complete)) return NM_DROP_BAD;
         frame = &complete;
     }
-    if (gso == VIRTIO_NET_HDR_GSO_NONE) return deliver(outlet, frame);
+    if (gso == VIRTIO_NET_HDR_GSO_NONE) return deliver(to, frame);
 
     struct series series;
     if (!begin_series(&series, header, gso, frame)) return NM_DROP_BAD;
     bool whole = !tcp && series.payload.length <= series.step;
-    return whole ? deliver(outlet, frame) : deliver_series(outlet, &series);
+    return whole ? deliver(to, frame) : deliver_series(to, &series);
 }
 
 void nm_offload(struct nm_outlet *outlet, const struct nm_fragment *packet, uint32_t from,
@@ -381,7 +398,8 @@ void nm_offload(struct nm_outlet *outlet, const struct nm_fragment *packet, uint
         clear(&received);
         append(&received, &header, to);
         append_part(&received, &sent, from, sent.length - from);
-        drop = to ? deliver(outlet, &received) : offload(outlet, &header.hdr, &received);
+        struct target target = target_of(outlet);
+        drop = to ? deliver(&target, &received) : offload(&target, &header.hdr, &received);
     }
     if (drop != DELIVERED) outlet->kring->stats.drops[drop]++;
 }

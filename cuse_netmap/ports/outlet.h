@@ -7,12 +7,6 @@
 #include "barrier.h"
 #include "ports/switch.h"
 
-/* What fits into any slot of the ring, in bytes, whatever offset it has. */
-static inline uint32_t nm_outlet_slot_size(const struct nm_kring *kring) {
-    uint32_t size = kring->port->buffers.size - kring->offset_max;
-    return size < UINT16_MAX ? size : UINT16_MAX;
-}
-
 /* Where the data of the next slot belongs, and the bytes there are. */
 static inline char *nm_outlet_data(const struct nm_outlet *outlet, uint32_t *room) {
     struct nm_kring *kring = outlet->kring;

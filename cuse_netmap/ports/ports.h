@@ -26,6 +26,13 @@ int nm_pipe_create(struct nm_region *region, const char *const names[2],
                    const uint32_t rings[NM_DIRS], const uint32_t slots[NM_DIRS],
                    struct nm_port *ends[2], struct nm_refusal *why);
 
+/* A port that sees what crosses `parent`, which must be open (EINVAL), until that is closed by its
+ * last file; then its syncs fail. `flags` are those of the request: NR_MONITOR_RX, NR_MONITOR_TX,
+ * or NR_ZCOPY_MON for both without copying. Slots 0: as many as the parent's. It is for one file,
+ * to be registered at once, and lives in the parent's region. */
+int nm_monitor_create(struct nm_port *parent, uint64_t flags, const uint32_t slots[NM_DIRS],
+                      struct nm_port **out, struct nm_refusal *why);
+
 /* ---- VALE ------------------------------------------------------------------------------------ */
 
 #define NM_SWITCH_PORTS 254 /* places on a switch */

@@ -326,10 +326,11 @@ static void distribute(struct nm_place *source, struct nm_forward *forward,
 /* ---- delivery --------------------------------------------------------------------------------
  */
 
-/* Both lie in buffers that are whole lines long: what follows the packet may be copied too. */
+/* Both lie in buffers that are whole lines long: what follows the packet may be copied too. A
+ * program that lies may have named the same buffer twice. */
 static void copy(char *to, const char *from, uint32_t len) {
     if (len > 8 * LINE || ((uintptr_t)to | (uintptr_t)from) % LINE) {
-        memcpy(to, from, len);
+        memmove(to, from, len);
         return;
     }
     for (uint32_t done = 0; done < len; done += LINE)

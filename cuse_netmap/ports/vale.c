@@ -76,6 +76,7 @@ static void vale_destroy(struct nm_port *port) {
 }
 
 static const struct nm_port_ops vale_ops = {.kind = "vale",
+                                            .indirect = true,
                                             .offsets = true,
                                             .start = vale_start,
                                             .stop = vale_stop,

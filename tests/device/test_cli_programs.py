@@ -170,10 +170,7 @@ def test_doctor_finds_this_machine_able_and_tells_what_it_found() -> None:
     if kernel_version() >= (6, 9):
         door, mmap = "fuse door, classic", "for every program"
     else:
-        door, mmap = (
-            "cuse door",
-            "through the helper: cuse-netmap run PROGRAM; cuse-netmap preload --enable for the whole",
-        )
+        door, mmap = "cuse door", "through the helper: cuse-netmap run PROGRAM; cuse-netmap preload --enable"
     for wanted in (
         rf"ok +{door} +a null port was opened, mapped, synced and polled",
         r"ok +device +/dev/netmap is (a mount|served by a daemon)",

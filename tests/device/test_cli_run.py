@@ -208,6 +208,20 @@ def test_ctrl_c_before_the_program_started_ends_it_all() -> None:
         wait_until(lambda: not commands())
 
 
+def test_a_daemon_that_is_ready_for_nobody_ends_without_a_traceback() -> None:
+    """The run that started it has gone just before: nobody reads that it is ready."""
+    (ready_reader, ready), (life, life_writer) = os.pipe(), os.pipe()
+    os.close(ready_reader)
+    os.close(life_writer)
+    words = [*COMMAND, "serve", "--no-ports", f"--device={MINE}", f"--ready-fd={ready}", f"--lifeline-fd={life}"]
+    done = subprocess.run(words, pass_fds=(ready, life), capture_output=True, text=True, timeout=30, check=False)
+    os.close(ready)
+    os.close(life)
+    assert done.returncode == 0, done.stderr
+    assert " is ready: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_sent_to_run_alone_reaches_the_program(
     start: Callable[..., "subprocess.Popen[str]"], number: int

@@ -369,7 +369,7 @@ def test_a_reload_refuses_what_it_cannot_change_and_does_the_rest(
     changed = BASE.replace("1500", "1300") + 'queues = 2\n[device]\nname = "other"\n[memory]\nbuf_num = 1000\n'
     said = reloaded(daemon, file, changed, "[ports.tap0] queues: refused")
     assert "[device] name: refused: the node is made once, at start: restart the daemon" in said
-    assert "[memory] buf_num: refused: programs map the region once" in said
+    assert "[memory] buf_num: refused: write the parameter of that name in the state files" in said
     assert "[ports.tap0] queues: refused: the port's rings may be in use" in said
     daemon.wait_for_log("[ports.tap0] mtu: done")
     assert link("tap0")["mtu"] == 1300

@@ -8,6 +8,7 @@ import os
 import re
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,14 @@ def test_no_name_of_a_program_or_port_makes_a_line_of_its_own(served: Daemon) ->
     assert len(refusals(served)) >= 1
     assert all(line.startswith("cuse-netmap: ") for line in served.log.splitlines())
     assert all(character.isprintable() for character in served.log.replace("\n", ""))
+
+
+def test_a_wish_that_no_pool_can_fill_names_the_pool_that_is_short(start_daemon: Start) -> None:
+    """Issue B: 64 VALE ports with default rings fit the default region; the log says which pool ends a larger wish."""
+    daemon = start_daemon("--no-ports")
+    with ExitStack() as stack:
+        for i in range(79):
+            stack.enter_context(Port(f"vale0:p{i}"))
+        with pytest.raises(OSError, match="memory"):
+            Port("vale0:p79")
+    daemon.wait_for_log("the buffer pool is short: 2048 of 2048 bytes asked for, 2046 of 163838 are free (ENOMEM)")

@@ -17,8 +17,8 @@ from scapy.packet import Packet, Raw
 from scapy.utils import checksum
 
 from cuse_netmap.client import NS_MOREFRAG, Port, control
-from cuse_netmap.control.requests import PortHeader, Register, RequestType
-from tests.support.ioctls import device, request
+from cuse_netmap.control.requests import OffsetsBody, OptionType, PortHeader, Register, RequestType
+from tests.support.ioctls import device, option, request
 
 pytestmark = pytest.mark.usefixtures("wires")
 
@@ -59,14 +59,16 @@ class Virtio:
 class Switch:
     """One sender and one receiver on vale0, each with a header of its own length; more may join."""
 
-    def __init__(self, ports: ExitStack, sent: int, received: int, slots: int = 1024) -> None:
+    def __init__(self, ports: ExitStack, sent: int, received: int, slots: int = 1024, offset: int = 0) -> None:
         self.ports = ports
         self.header = sent
         self.sender = self.join("vale0:sender", sent)
-        self.receiver = self.join("vale0:receiver", received, slots)
+        self.receiver = self.join("vale0:receiver", received, slots, offset)
 
-    def join(self, name: str, header: int, slots: int = 1024) -> Port:
-        port = self.ports.enter_context(Port(name, Register(rx_slots=slots)))
+    def join(self, name: str, header: int, slots: int = 1024, offset: int = 0) -> Port:
+        """Its packets begin `offset` bytes into their buffers, and might anywhere."""
+        offsets = option(OptionType.OFFSETS, body=OffsetsBody(BUFFER, offset, 16).encode())
+        port = self.ports.enter_context(Port(name, Register(rx_slots=slots), options=offsets.address if offset else 0))
         control(port.fd, RequestType.PORT_HDR_SET, name, PortHeader(header))
         return port
 
@@ -87,10 +89,10 @@ class Switch:
             count = rx.slot(rx.head)[2] >> 8
             parts = []
             for left in range(count - 1, -1, -1):
-                buf_idx, length, flags, _ = rx.slot(rx.head)
+                buf_idx, length, flags, offset = rx.slot(rx.head)
                 assert flags == count << 8 | (NS_MOREFRAG if left else 0)
-                assert length == BUFFER if left else length
-                parts.append(bytes(rx.buffer(buf_idx)[:length]))
+                assert length == BUFFER - offset if left else length
+                parts.append(bytes(rx.buffer(buf_idx)[offset : offset + length]))
                 rx.advance()
             packets.append(b"".join(parts))
         return packets
@@ -105,9 +107,9 @@ class Switch:
 
 
 @contextmanager
-def switch(sent: int, received: int, slots: int = 1024) -> Iterator[Switch]:
+def switch(sent: int, received: int, slots: int = 1024, offset: int = 0) -> Iterator[Switch]:
     with ExitStack() as ports:
-        yield Switch(ports, sent, received, slots)
+        yield Switch(ports, sent, received, slots, offset)
 
 
 def dice(seed: str | int) -> random.Random:
@@ -165,6 +167,26 @@ def test_it_does_not_matter_where_the_sender_cuts_its_packet(sent: int, received
             frame = bytes(ETHER / payload(chance.randrange(20000)))
             cuts = random_cuts(chance, sent, sent + len(frame))
             assert vale.send(frame, cuts=cuts) == [bytes(received) + frame]
+
+
+@pytest.mark.parametrize(("sent", "received"), UNEQUAL)
+@pytest.mark.parametrize("offset", [1, 64, 1900, 2047])
+def test_packets_lie_at_the_offsets_of_the_receivers_slots(sent: int, received: int, offset: int) -> None:
+    """ABI.md 13.4: over as many slots as it then takes, though the largest offset would leave no room at all."""
+    with switch(sent, received, offset=offset) as vale:
+        for size in (14, 40, 52, 53, 1000, 5000):
+            frame = bytes(ETHER / payload(size - 14))
+            fits = received + size <= 64 * (BUFFER - offset)
+            assert vale.send(frame) == ([bytes(received) + frame] if fits else [])
+
+
+def test_segments_lie_at_the_offsets_of_the_receivers_slots() -> None:
+    """ABI.md 13.4."""
+    packet = BELOW["IPv6"] / TCP() / payload(20000)
+    frame, virtio = tcp_request(packet, 1440)
+    for offset in (2, 64, 534, 535, 1600):
+        with switch(12, 0, offset=offset) as vale:
+            assert vale.send(frame, virtio) == tcp_segments(packet, 1440)
 
 
 def test_a_chain_that_becomes_longer_than_64_slots_is_dropped() -> None:

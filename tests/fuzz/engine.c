@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Drives the real engine (region, bind, ring_core, nic) with random requests, syncs and polls while
+/* Drives the real engine and all its kinds of ports with random requests, syncs and polls while
  * random words are written all over what programs share: engine SEED STEPS. Nothing may go out of
  * bounds, and when the last file is gone everything must have come back. */
 #include <poll.h>
@@ -11,12 +11,17 @@
 #include <unistd.h>
 
 #include "events.h"
+#include "monitored.h"
 #include "ports/ports.h"
 
-#define FILES 6
+#define FILES 12
 #define INTERFACES 2
+#define PIPE_ENDS 4
+#define VALE_PORTS 3
+#define PORTS (INTERFACES + PIPE_ENDS + VALE_PORTS)
 #define LIFE 2000 /* steps between two moments at which nothing is registered */
-#define BUFFERS 2048
+#define BUFFERS 6000
+#define BUFFER_SIZE 128
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -24,12 +29,14 @@
     } while (0)
 
 static uint64_t state;
-static uint64_t seed, step, bound, sent;
+static uint64_t seed, step, bound, sent, monitored;
 static struct nm_region *region;
 static struct nm_events *events;
-static struct nm_port *interfaces[INTERFACES];
+static struct nm_port *ports[PORTS]; /* interfaces, then ends of pipes, then VALE ports */
+static struct nm_port **const vale = ports + INTERFACES + PIPE_ENDS;
+static struct nm_switch *sw;
 static struct nm_file files[FILES];
-static bool null_port[FILES];
+static bool own_port[FILES]; /* a null port or a monitor, which goes with the file */
 
 static void fail(int line, const char *what) {
     fprintf(stderr, "seed %llu, step %llu: line %d: %s\n", (unsigned long long)seed,
@@ -49,9 +56,9 @@ static uint32_t below(uint32_t limit) { /* xorshift64 */
 static void check_frame(const struct nm_frame *frame) {
     struct nm_buffers buffers = nm_region_buffers(region);
     CHECK(frame->data >= buffers.base);
-    CHECK((size_t)(frame->data - buffers.base) % buffers.size == 0);
-    CHECK((size_t)(frame->data - buffers.base) / buffers.size < buffers.total);
-    CHECK(frame->len <= buffers.size);
+    size_t begins = (size_t)(frame->data - buffers.base);
+    CHECK(begins / buffers.size < buffers.total);
+    CHECK(begins % buffers.size + frame->len <= buffers.size || !frame->len);
 }
 
 static int tx(void *queue, const struct nm_frame *frames, uint32_t count,
@@ -113,24 +120,73 @@ static struct nm_port *interface(uint32_t queues, uint32_t slots) {
     return port;
 }
 
+static void make_pipe(struct nm_port *ends[2], uint32_t tx, uint32_t rx, uint32_t slots) {
+    static const char *const names[2] = {"fuzz{1", "fuzz}1"};
+    const uint32_t rings[NM_DIRS] = {[NM_TX] = tx, [NM_RX] = rx};
+    const uint32_t two[NM_DIRS] = {[NM_TX] = slots, [NM_RX] = slots / 2};
+    CHECK(!nm_pipe_create(region, names, rings, two, ends, NULL));
+}
+
+static struct nm_port *vale_port(uint32_t rings, uint32_t slots) {
+    struct nm_port *port;
+    const uint32_t both[NM_DIRS] = {rings, rings}, same[NM_DIRS] = {slots, slots};
+    CHECK(!nm_vale_create(region, "vale0:f", both, same, &port, NULL));
+    return port;
+}
+
+static void make_ports(void) {
+    ports[0] = interface(1, 130);
+    ports[1] = interface(3, 64);
+    make_pipe(&ports[INTERFACES], 1, 1, 64);
+    make_pipe(&ports[INTERFACES + 2], 2, 1, 40);
+    CHECK(!nm_switch_create(&sw));
+    for (uint32_t i = 0; i < VALE_PORTS; i++) {
+        vale[i] = vale_port(1 + i % 2, 100 - 20 * i);
+        CHECK(nm_vale_join(vale[i], sw, NULL) >= 0);
+    }
+}
+
+static void destroy_ports(void) {
+    for (int i = 0; i < PORTS; i++)
+        nm_port_destroy(ports[i]);
+    nm_switch_destroy(sw);
+}
+
 /* ---- what programs do ----------------------------------------------------------------------- */
 
 static void wake(struct nm_file *file) { CHECK(file >= files && file < files + FILES); }
 
+/* As the option does for rings that are new. */
+static void choose_offsets(const struct nm_file *file) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            struct nm_kring *kring = &file->port->krings[dir][i];
+            if (kring->users > 1) continue;
+            kring->offset_max = below(4) ? 0 : below(BUFFER_SIZE);
+            kring->offset_mask = UINT64_MAX;
+        }
+    }
+}
+
 static void do_register(uint32_t number) {
     struct nmreq_register request = {
-        .nr_mode = below(8) ? below(9) : below(0xffffffff),
+        .nr_mode = below(8) ? below(2) ? NR_REG_ALL_NIC : below(9) : below(0xffffffff),
         .nr_ringid = (uint16_t)(below(4) ? below(5) : below(0x10000)),
         .nr_host_tx_rings = (uint16_t)(below(4) ? below(4) : below(0x10000)),
         .nr_host_rx_rings = (uint16_t)below(20),
-        .nr_extra_bufs = below(8) ? below(40) : below(0xffffffff),
-        .nr_flags = (below(4) ? 0 : NR_EXCLUSIVE) | (below(4) ? 0 : NR_RX_RINGS_ONLY) |
+        .nr_extra_bufs = below(32) ? below(40) : below(0xffffffff),
+        .nr_flags = (below(8) ? 0 : NR_EXCLUSIVE) | (below(4) ? 0 : NR_RX_RINGS_ONLY) |
                     (below(4) ? 0 : NR_TX_RINGS_ONLY) | (below(2) ? 0 : NR_NO_TX_POLL),
     };
     struct nm_refusal why;
-    struct nm_port *port = interfaces[below(INTERFACES)];
-    bool null = request.nr_mode == NR_REG_NULL && !files[number].port;
-    if (null) {
+    struct nm_port *port = ports[below(PORTS)];
+    bool own = !files[number].port && (request.nr_mode == NR_REG_NULL || !below(3));
+    if (own && request.nr_mode != NR_REG_NULL) {
+        uint32_t slots[NM_DIRS] = {below(2) ? 0 : below(200), below(4) ? 0 : below(0xffffffff)};
+        uint64_t flags = (1 + below(7)) * NR_MONITOR_TX;
+        struct nm_port *any = files[below(FILES)].port;
+        if (nm_monitor_create(any ? any : port, flags, slots, &port, &why)) return;
+    } else if (own) {
         uint32_t rings[NM_DIRS] = {below(8) ? below(4) : below(0x10000), below(4)};
         uint32_t slots[NM_DIRS] = {below(8) ? below(64) : below(0xffffffff), below(64)};
         if (nm_null_create(region, "null", rings, slots, &port, &why)) return;
@@ -138,17 +194,25 @@ static void do_register(uint32_t number) {
         nm_port_set_mtu(port, below(300));
     }
     int error = nm_file_register(&files[number], port, &request, &why);
-    if (null && error) nm_port_destroy(port);
+    if (own && error) nm_port_destroy(port);
     if (error) return;
-    null_port[number] = null;
+    own_port[number] = own;
+    choose_offsets(&files[number]);
     if (below(8)) nm_file_activate(&files[number]); /* else its program never learns of it */
 }
 
 static void do_unregister(uint32_t number) {
     struct nm_port *port = files[number].port;
+    if (port && own_port[number]) monitored += port->krings[NM_RX][0].stats.packets;
     nm_file_unregister(&files[number]);
-    if (port && null_port[number]) nm_port_destroy(port);
-    null_port[number] = false;
+    if (port && own_port[number]) nm_port_destroy(port);
+    own_port[number] = false;
+}
+
+static void move_vale(void) {
+    struct nm_port *port = vale[below(VALE_PORTS)];
+    nm_vale_leave(port);
+    if (below(4)) CHECK(nm_vale_join(port, sw, NULL) >= 0);
 }
 
 static uint32_t odd(void) {
@@ -205,6 +269,8 @@ static void play(struct nm_file *file) {
         slot->len = (uint16_t)below(200);
         if (!below(64)) slot->buf_idx = below(2) ? BUFFERS + below(2) : odd();
         slot->flags = chained ? NS_MOREFRAG | NS_BUF_CHANGED : 0;
+        if (!below(16)) slot->flags |= NS_INDIRECT;
+        slot->ptr = below(2) ? below(2 * BUFFER_SIZE) : (uintptr_t)files;
     }
 }
 
@@ -230,26 +296,52 @@ static void check_rings(const struct nm_port *port) {
         for (uint32_t i = 0; i < nm_port_total_rings(port, dir); i++) {
             const struct nm_kring *kring = &port->krings[dir][i];
             CHECK(kring->exclusive <= kring->users);
-            CHECK(!kring->users == !kring->ring);
+            CHECK(kring->ring || !kring->users);
+            CHECK(!kring->ring || kring->users || (kring->partner && kring->partner->users));
+            CHECK(kring->live == (kring->users > 0));
+            CHECK(port->files || !kring->views);
             CHECK(!kring->busy);
             if (!kring->ring) continue;
             bound++;
             CHECK(kring->hwcur < kring->num_slots && kring->hwtail < kring->num_slots &&
-                  kring->rhead < kring->num_slots);
+                  kring->rhead < kring->num_slots && kring->filled < kring->num_slots &&
+                  kring->shown < kring->num_slots);
         }
     }
 }
 
 static void check_all(void) {
-    for (int i = 0; i < INTERFACES; i++)
-        check_rings(interfaces[i]);
+    for (int i = 0; i < PORTS; i++)
+        check_rings(ports[i]);
     for (int i = 0; i < FILES; i++)
-        if (files[i].port) check_rings(files[i].port);
+        if (own_port[i]) check_rings(files[i].port);
 }
 
 static void check_nothing_held(void) {
     for (enum nm_pool pool = 0; pool < NM_POOLS; pool++)
         CHECK(nm_region_pool(region, pool).used == 0);
+}
+
+/* As an operator may while nobody holds anything. No smaller, so that ports still fit. */
+static void make_region_anew(const struct nm_pool_request least[NM_POOLS]) {
+    struct nm_pool_request pools[NM_POOLS];
+    for (enum nm_pool pool = 0; pool < NM_POOLS; pool++) {
+        pools[pool] = least[pool];
+        pools[pool].objtotal += below(20);
+        if (pool != NM_POOL_BUF) pools[pool].objsize += 64 * below(3);
+    }
+    struct nm_region *fresh;
+    CHECK(nm_region_unused(region));
+    CHECK(!nm_region_create(pools, &fresh, NULL));
+    nm_region_replace(region, fresh);
+    nm_ports_follow(region);
+    CHECK(nm_region_pool(region, NM_POOL_BUF).objtotal >= pools[NM_POOL_BUF].objtotal);
+}
+
+/* Whose memory slots may point to: to be asked again with the caller, ours, or nobody's. */
+static uint32_t caller(void) {
+    const uint32_t callers[] = {0, (uint32_t)getpid(), NM_NOBODY};
+    return callers[below(3)];
 }
 
 static void one_step(void) {
@@ -261,11 +353,13 @@ static void one_step(void) {
         break;
     case 1:
         if (!below(4)) do_unregister(number);
+        if (!below(64)) move_vale();
         break;
     case 2:
     case 3:
     case 4:
         play(file);
+        if (below(2)) nm_file_poll(file, POLLIN | POLLOUT, below(2), caller());
         break;
     case 5:
     case 6:
@@ -282,10 +376,10 @@ static void one_step(void) {
     case 9:
     case 10:
     case 11:
-        nm_file_poll(file, below(0x10000), below(2), 0);
+        nm_file_poll(file, below(0x10000), below(2), caller());
         break;
     default:
-        nm_file_sync(file, below(2), 0);
+        nm_file_sync(file, below(2), caller());
     }
 }
 
@@ -294,13 +388,12 @@ int main(int argc, char **argv) {
     seed = strtoull(argv[1], NULL, 0);
     state = seed * 0x9e3779b97f4a7c15u + 1;
     uint64_t steps = strtoull(argv[2], NULL, 0);
-    const struct nm_pool_request pools[NM_POOLS] = {[NM_POOL_IF] = {1024, 5},
-                                                    [NM_POOL_RING] = {256 + 16 * 130, 30},
-                                                    [NM_POOL_BUF] = {128, BUFFERS}};
+    const struct nm_pool_request pools[NM_POOLS] = {[NM_POOL_IF] = {1024, FILES - 1},
+                                                    [NM_POOL_RING] = {256 + 16 * 130, 60},
+                                                    [NM_POOL_BUF] = {BUFFER_SIZE, BUFFERS}};
     CHECK(!nm_region_create(pools, &region, NULL));
     CHECK(!nm_events_create(&events));
-    interfaces[0] = interface(1, 130);
-    interfaces[1] = interface(3, 64);
+    make_ports();
     for (int i = 0; i < FILES; i++)
         files[i].wake = wake;
     for (step = 1; step <= steps; step++) {
@@ -310,12 +403,13 @@ int main(int argc, char **argv) {
         for (uint32_t i = 0; i < FILES; i++)
             do_unregister(i);
         check_nothing_held();
+        make_region_anew(pools);
     }
-    for (int i = 0; i < INTERFACES; i++)
-        nm_port_destroy(interfaces[i]);
+    destroy_ports();
     nm_events_destroy(events);
     nm_region_destroy(region);
-    printf("seed %llu: %.1f rings bound on average, %llu frames sent\n", (unsigned long long)seed,
-           (double)bound / (double)steps, (unsigned long long)sent);
+    printf("seed %llu: %.1f rings bound on average, %llu frames sent, %llu seen by monitors\n",
+           (unsigned long long)seed, (double)bound / (double)steps, (unsigned long long)sent,
+           (unsigned long long)monitored);
     return 0;
 }

@@ -77,7 +77,8 @@ static void check_slots(uint32_t from, uint32_t to, uint32_t most) {
         for (uint32_t i = 0; i < count; i++) {
             CHECK(from != to);
             const struct netmap_slot *slot = &kring.ring->slot[from];
-            CHECK(slot->len && slot->len <= port.buffers.size - kring.offset_max);
+            CHECK(slot->len);
+            CHECK(slot->len <= port.buffers.size - nm_slot_offset(&kring, slot));
             CHECK(slot->flags == (count << 8 | (i + 1 < count ? NS_MOREFRAG : 0)));
             length += slot->len;
             from = nm_kring_next(&kring, from);
@@ -146,10 +147,10 @@ static void one_packet(void) {
         packet[below(100)] = (char)below(256);
 
     struct nm_fragment fragments[NETMAP_MAX_FRAGS];
-    uint32_t count = 0;
+    uint32_t count = 0, stop = below(2) ? 4 : 1000; /* few fragments, or as many as there can be */
     for (uint32_t done = 0; done < length; count++) {
         uint32_t len = length - done;
-        if (count + 1 < NETMAP_MAX_FRAGS && below(4)) {
+        if (count + 1 < NETMAP_MAX_FRAGS && below(stop)) {
             len = below(3) ? below(BUFFER_MOST) : below(20);
             if (len > length - done) len = length - done;
         }

@@ -145,6 +145,27 @@ def test_stop_leaves_nothing() -> None:
     assert not list(Path("/run/cuse-netmap").iterdir())
 
 
+def test_state_files_are_there_under_systemd_for_root_and_the_group() -> None:
+    folder = Path("/run/cuse-netmap/netmap")
+    assert (folder / "device/pid").read_text().strip() == main_pid()
+    assert folder.stat().st_gid == grp.getgrnam("netmap").gr_gid
+    (folder / "parameters/fwd").write_text("1\n")
+    assert (folder / "parameters/fwd").read_text() == "1\n"
+    shown = run("cuse-netmap", "status").stdout
+    assert "/dev/netmap: " in shown
+    assert "tap0" in shown
+
+
+def test_state_files_of_a_killed_service_are_replaced() -> None:
+    before = main_pid()
+    run("systemctl", "kill", "-s", "KILL", UNIT)
+    wait_for(lambda: main_pid() not in (before, "0", ""), "not back")
+    wait_for(lambda: state() == "active", "not active again")
+    assert Path("/run/cuse-netmap/netmap/device/pid").read_text().strip() == main_pid()
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert mounts.count(" /run/cuse-netmap/netmap ") == 1
+
+
 def test_a_second_device_is_an_instance_of_the_template() -> None:
     Path("/etc/cuse-netmap/second.toml").write_text('[ports.tap7]\nbackend = "tap"\n')
     systemctl("start", "cuse-netmap@second.service")
@@ -162,12 +183,11 @@ def test_udev_gives_an_instances_device_to_the_group_and_makes_a_unit_of_it() ->
     wait_for(lambda: state("dev-third.device") == "active", "dev-third.device is not active")
     os.chown(node, 0, 0)
     node.chmod(0o600)
-    run("udevadm", "trigger", "--action=add", "--settle", "/sys/class/cuse/third")
-    status = node.stat()
+    run("udevadm", "trigger", "--action=add", "/sys/class/cuse/third")
+    wait_for(lambda: stat.S_IMODE(node.stat().st_mode) == 0o660, "udev does not set the mode")
+    assert node.is_char_device()
+    assert node.stat().st_gid == grp.getgrnam("netmap").gr_gid
     systemctl("stop", "cuse-netmap@third.service")
-    assert stat.S_ISCHR(status.st_mode)
-    assert status.st_gid == grp.getgrnam("netmap").gr_gid
-    assert stat.S_IMODE(status.st_mode) == 0o660
 
 
 def test_two_daemons_on_one_device_are_one_too_many() -> None:

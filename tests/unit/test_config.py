@@ -10,6 +10,7 @@ from cuse_netmap.backends import tap
 from cuse_netmap.config import Change, Config, ConfigError, Memory, diff, load
 
 ROOT = Path(__file__).parents[2]
+TABLES = "[device], [log], [memory], [parameters], [ports.NAME]"
 
 
 @pytest.fixture
@@ -44,7 +45,13 @@ def test_example_file_states_every_key_at_its_default() -> None:
     assert load(example) == load()
     keys = {line.partition(" = ")[0] for line in example.read_text().splitlines() if " = " in line and line[0] != "#"}
     config = load()
-    tables: list[object] = [config.device, config.log, config.memory, config.ports["tap0"].options]
+    tables: list[object] = [
+        config.device,
+        config.log,
+        config.memory,
+        config.parameters,
+        config.ports["tap0"].options,
+    ]
     assert keys == {"backend"}.union(*(vars(table) for table in tables))
 
 
@@ -170,8 +177,8 @@ def test_key_of_another_backend_is_refused(file: Path) -> None:
         ("device = 3", "1: device: is 3, must be a table"),
         ("\n[ports]\ntap0 = 3", "3: [ports] tap0: is 3, must be a table"),
         ("[[ports]]", "1: ports: is an array, must be a table"),
-        ("[colours]", "1: colours: is no table of a configuration; allowed: [device], [log], [memory], [ports.NAME]"),
-        ("\nx = 1", "2: x: is no table of a configuration; allowed: [device], [log], [memory], [ports.NAME]"),
+        ("[colours]", f"1: colours: is no table of a configuration; allowed: {TABLES}"),
+        ("\nx = 1", f"2: x: is no table of a configuration; allowed: {TABLES}"),
     ],
 )
 def test_what_is_no_table_is_refused(file: Path, content: str, what: str) -> None:
