@@ -83,9 +83,13 @@ class Steering:
 
         They are the caller's to close, after `set` or `close`; the device lives as long as they do. Frames come
         complete: checksums computed, nothing longer than the MTU and its headers, VLAN tags in line. frames: how many
-        may wait in each queue, 1000 at least. Refused with the errno of what failed (ENOENT: no /dev/net/tun).
+        may wait in each queue, 1000 at least. A TAP from before is forgotten.
+
+        Refused with the errno of what failed (ENOENT: no /dev/net/tun).
         """
         with self._inside():
+            if self.tap:
+                self.tap.forget()
             self.tap = HostTap(self.index, self._link().get_attr("IFLA_MTU"), queues, frames)
         return list(self.tap.fds)
 
