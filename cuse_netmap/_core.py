@@ -362,7 +362,7 @@ def steer_load(program: str, index: int) -> int:
 def steer_count(index: int, *, ingress: bool) -> int | None:
     """How many tcx programs an interface of this thread's network namespace has; None: the kernel has no tcx."""
     count = int(lib.nm_steer_count(index, ingress))
-    return None if count == -errno.EINVAL else _Why().check(count, "asking for tc programs")
+    return None if count == -errno.EINVAL else _Why().check(count)
 
 
 def steer_attach(program: int, index: int, *, ingress: bool) -> int:

@@ -17,7 +17,7 @@ from typing import Any, Self
 from cuse_netmap import __version__, config, device, notify, state_tree
 from cuse_netmap import log as logs
 from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_no_timestamp
-from cuse_netmap.backends import BACKENDS, Interface, Place
+from cuse_netmap.backends import BACKENDS, Interface, Place, claims
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
 from cuse_netmap.control.memory import MemoryRequest
@@ -61,6 +61,7 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
+            claims.clean_up(blocks=False)
             if not self.private:
                 device.check_path(self.path)
             try:

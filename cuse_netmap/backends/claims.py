@@ -54,14 +54,16 @@ class Claim:
 
 
 def clean_up(*, blocks: bool) -> None:
-    """Removes what dead daemons have left at interfaces. With `blocks` also what was meant to stay."""
+    """Removes what dead daemons have left at interfaces. With `blocks` also what was meant to stay (on_exit)."""
     if not FOLDER.is_dir():
         return
     for path in sorted(FOLDER.iterdir()):
         try:
             fd = _lock(path)
-        except Refused:
-            continue  # a living daemon's
+        except Refused as refusal:
+            if refusal.errno != errno.EBUSY:  # a living daemon's
+                log.error("%s", refusal.reason)
+            continue
         try:
             left = _read(fd)
             if left is None or blocks or not left.block:

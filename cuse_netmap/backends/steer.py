@@ -32,7 +32,7 @@ class Steering:
 
     interface: its name in the network namespace behind the descriptor `namespace`, which stays the caller's.
     on_exit: "restore": when the daemon ends all is as before; "block": an interface that is disconnected then stays so
-    until the next Steering of it has been switched off, or until `cuse-netmap cleanup`.
+    until the next Steering of it has been switched off, or until `cuse-netmap cleanup --unblock`.
     links: use tcx links (Linux 6.6) if the kernel has them. Without, and to block, cls_bpf filters do the same; a
     SIGKILL leaves them behind, for claims.clean_up to remove.
 
@@ -83,9 +83,13 @@ class Steering:
 
         They are the caller's to close, after `set` or `close`; the device lives as long as they do. Frames come
         complete: checksums computed, nothing longer than the MTU and its headers, VLAN tags in line. frames: how many
-        may wait in each queue, 1000 at least. Refused with the errno of what failed (ENOENT: no /dev/net/tun).
+        may wait in each queue, 1000 at least. A TAP from before is forgotten.
+
+        Refused with the errno of what failed (ENOENT: no /dev/net/tun).
         """
         with self._inside():
+            if self.tap:
+                self.tap.forget()
             self.tap = HostTap(self.index, self._link().get_attr("IFLA_MTU"), queues, frames)
         return list(self.tap.fds)
 

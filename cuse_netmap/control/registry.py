@@ -212,7 +212,8 @@ class Registry:
         persistent = self.vale.persistent.get(name)
         if persistent:
             return persistent.port
-        if name not in self.wires or self.interfaces.abroad:
+        ours = {wire.name for wire in (*self.wires.values(), *self.removed)}
+        if name not in ours or self.interfaces.abroad:
             port = self.interfaces.open(name)
             if port:
                 return port
