@@ -264,7 +264,8 @@ static void make_room(int irqfd) {
     struct pollfd poller = {.fd = irqfd, .events = POLLOUT};
     uint64_t count;
     if (irqfd >= 0 && poll(&poller, 1, 0) == 0)
-        preadv2(irqfd, &(struct iovec){&count, sizeof(count)}, 1, -1, RWF_NOWAIT);
+        if (preadv2(irqfd, &(struct iovec){&count, sizeof(count)}, 1, -1, RWF_NOWAIT) < 0)
+            return; /* somebody else has emptied it */
 }
 
 /* Nobody waits for the loop any more. */
