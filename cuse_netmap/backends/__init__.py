@@ -51,11 +51,14 @@ class Interface:
     def follow(self) -> None:
         """The kernel says that some interface has changed."""
 
-    def want_host_rings(self, count: int) -> None:
-        """Somebody is about to bind host rings, so many in a direction. Refused when there can be none."""
+    def want_host_rings(self, tx: int, rx: int) -> None:
+        """Somebody is about to bind host rings, of which there are so many. Refused when there can be none."""
 
     def bound(self, *, nic: bool, host: bool) -> None:
         """Which rings have users now. Refused when the interface cannot be used so."""
+
+    def end(self) -> None:
+        """The daemon is about to end: programs that leave from now on do so because of that."""
 
     def close(self) -> None:
         """Nobody has the port open; it goes too."""

@@ -65,7 +65,7 @@ class Others(Protocol):
 
     def exists(self, name: str) -> bool: ...
 
-    def take(self, name: str, *, host_rings: int) -> Port:
+    def take(self, name: str, *, host: bool) -> Port:
         """Opens one. Refused when that cannot be."""
 
     def bound(self, port: Port) -> None:
@@ -201,8 +201,7 @@ class Vale:
         if self.member(name):
             raise Refused(errno.EBUSY, f"{name.name} is attached already")
         persistent = self.persistent.get(name.port)
-        host_rings = int(asked.mode == Mode.NIC_SW)
-        port = persistent.port if persistent else self._attachable(name.port, host_rings)
+        port = persistent.port if persistent else self._attachable(name.port, host=asked.mode == Mode.NIC_SW)
         try:
             member = self._plug(name, port, persistent, asked)
         except Refused:
@@ -235,11 +234,11 @@ class Vale:
             persistent.seats.append(bridge)
         return member
 
-    def _attachable(self, name: str, host_rings: int) -> Port:
+    def _attachable(self, name: str, *, host: bool) -> Port:
         if not self.others.exists(name):
             raise Refused(errno.EINVAL, f"there is no interface {name!r}")
         try:
-            return self.others.take(name, host_rings=host_rings)
+            return self.others.take(name, host=host)
         except Refused as refusal:
             raise Refused(errno.EINVAL, refusal.reason) from refusal
 
