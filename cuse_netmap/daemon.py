@@ -97,6 +97,8 @@ class Daemon:
             notify.notify(f"READY=1\nSTATUS=serving {self.path}, {self.doors.description}")
             log.info("%s is ready: %s", self.path, self.doors.description)
             ended = self._wait(waker)
+            with self.control.lock:
+                self.registry.end()
             notify.notify("STOPPING=1")
         ended_all = self.state.stopped and all(door.stopped for door in doors.opened)
         if self.control.join(STOP_SECONDS) and ended_all:

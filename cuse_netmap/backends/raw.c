@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <net/if.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -82,13 +84,23 @@ static size_t length_of(const struct mmsghdr *message) {
     return length;
 }
 
+static bool has_carrier(const struct raw_queue *raw) {
+    struct ifreq request = {.ifr_ifindex = raw->config.ifindex};
+    if (ioctl(raw->tx, SIOCGIFNAME, &request) || ioctl(raw->tx, SIOCGIFFLAGS, &request))
+        return true;
+    return request.ifr_flags & IFF_RUNNING;
+}
+
 /* What a refused packet means: 0 try later; -EIO the device is gone; else it is dropped. */
-static int send_failed(struct nm_ring_stats *stats) {
+static int send_failed(const struct raw_queue *raw, struct nm_ring_stats *stats) {
     switch (errno) {
     case EAGAIN:
-    case ENOBUFS: /* the device's queue is full */
     case EINTR:
         return 0;
+    case ENOBUFS: /* the device's queue is full, or leads nowhere */
+        if (has_carrier(raw)) return 0;
+        stats->drops[NM_DROP_DOWN]++;
+        return 1;
     case ENXIO:
     case ENODEV:
         return -EIO;
@@ -123,7 +135,7 @@ static int raw_tx(void *queue, const struct nm_frame *frames, uint32_t count,
                 }
                 continue;
             }
-            int verdict = send_failed(stats);
+            int verdict = send_failed(raw, stats);
             if (verdict < 0) return verdict;
             if (verdict == 0) return (int)done;
             done += (uint32_t)raw->messages[first++].msg_hdr.msg_iovlen;

@@ -85,7 +85,8 @@ class KernelInterface(Interface):
 
         super().__init__(port, description)
         self.link = link
-        self.host_rings = 0
+        self.host_rings = (0, 0)
+        self.stays = False  # connected or not as it is
         with ExitStack() as undo:
             self.namespace = os.dup(place.namespace)
             undo.callback(os.close, self.namespace)
@@ -113,26 +114,33 @@ class KernelInterface(Interface):
         except Refused:
             self.port.mark_gone()
 
-    def want_host_rings(self, count: int) -> None:
+    def want_host_rings(self, tx: int, rx: int) -> None:
         from cuse_netmap import _core
 
-        if self.port.in_use(host=True) or self.host_rings == count:
+        if self.port.in_use(host=True) or self.host_rings == (tx, rx):
             return
-        fds = self.steering.open_tap(count, self.port.slots("rx"))
+        # What the host sends is spread over all queues of the TAP: each needs a ring that receives.
+        fds = self.steering.open_tap(rx, self.port.slots("rx"))
+        fds += [os.dup(fds[ring % rx]) for ring in range(rx, tx)]
         _core.set_host_rings(self.port, _core.TAP_BACKEND, _core.tap_queues(fds))
-        self.host_rings = count
+        self.host_rings = (tx, rx)
+
+    def end(self) -> None:
+        self.stays = self.steering.block
 
     def bound(self, *, nic: bool, host: bool) -> None:
         from cuse_netmap import _core
 
+        if self.stays:
+            return
         try:
             self.steering.set(nic=nic, host=host)
         except Refused as refusal:
             if refusal.errno != errno.ENXIO or nic or host:
                 raise  # of an interface that has gone, nothing is left to be connected
-        if not host and self.host_rings:
+        if not host and any(self.host_rings):
             _core.set_host_rings(self.port, _core.TAP_BACKEND, ())
-            self.host_rings = 0
+            self.host_rings = (0, 0)
 
     def close(self) -> None:
         super().close()

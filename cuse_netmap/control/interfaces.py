@@ -123,6 +123,11 @@ class Interfaces:
                     gone.append(one.interface.port)
         return gone
 
+    def end(self) -> None:
+        """The daemon is about to end."""
+        for one in self.opened:
+            one.interface.end()
+
     def close(self) -> None:
         """When nobody can use any of them."""
         for one in self.opened:

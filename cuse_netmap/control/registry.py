@@ -226,10 +226,11 @@ class Registry:
         wires = (*self.wires.values(), *self.removed)
         return next((wire.interface for wire in wires if wire.port is port), None) or self.interfaces.of(port)
 
-    def take(self, name: str, *, host_rings: int) -> Port:
-        """The port of an interface for a switch, with so many host rings. Refused ENXIO; else as it can be opened."""
+    def take(self, name: str, *, host: bool) -> Port:
+        """The port of an interface for a switch, with its host rings or not. Refused as `open` says."""
         port = self._interface(name)
-        self._want_host_rings(port, host_rings)
+        if host:
+            self._want_host_rings(port, 1, 1)
         return port
 
     def follow(self) -> None:
@@ -239,11 +240,14 @@ class Registry:
                 self.vale.drop(port)
                 self.let_go(port)
 
-    def _want_host_rings(self, port: Port, count: int) -> None:
+    def _want_host_rings(self, port: Port, tx: int, rx: int) -> None:
+        """So many are asked for, which only the first who opens the port has a say in."""
         interface = self._behind(port)
-        if interface and count:
+        if port.files:
+            tx, rx = port.host_rings("tx"), port.host_rings("rx")
+        if interface:
             try:
-                interface.want_host_rings(min(count, MOST_HOST_RINGS))
+                interface.want_host_rings(*(min(max(count, 1), MOST_HOST_RINGS) for count in (tx, rx)))
             except Refused:
                 self.let_go(port)
                 raise
@@ -278,7 +282,7 @@ class Registry:
         port = self._monitor(name, request) if parsed.kind is Kind.MONITOR else self._open(parsed, request)
         try:
             if request.mode in HOST_MODES:
-                self._want_host_rings(port, max(request.host_tx_rings, request.host_rx_rings, 1))
+                self._want_host_rings(port, request.host_tx_rings, request.host_rx_rings)
             if self.vale.header(port) and not request.flags & Flag.ACCEPT_VNET_HDR:
                 raise Refused(errno.EIO, f"{name} has a virtio-net header, which the program does not accept")
             answer = Register.decode(open_file.register(port, request.encode()))
@@ -364,6 +368,10 @@ class Registry:
         info.host_tx_rings, info.host_rx_rings = port.host_rings("tx"), port.host_rings("rx")
         self._settle(parsed, port)
         return info
+
+    def end(self) -> None:
+        """The daemon is about to end."""
+        self.interfaces.end()
 
     def close(self) -> None:
         """When no file can be used any more."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -20,14 +21,17 @@ running: "dict[int, Daemon]" = {}
 
 
 class Daemon:
-    """`cuse-netmap serve OPTIONS`, ready when made. AssertionError, with the log, if it does not start."""
+    """`cuse-netmap serve OPTIONS`, ready when made. AssertionError, with the log, if it does not start.
 
-    def __init__(self, log: Path, *options: str, expect_ready: bool = True) -> None:
+    under: a command that starts it, such as setpriv.
+    """
+
+    def __init__(self, log: Path, *options: str, expect_ready: bool = True, under: Sequence[str] = ()) -> None:
         self.log_path = log
         reader, writer = os.pipe()
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cuse_netmap", "serve", *options, "--ready-fd", str(writer)],
+                [*under, sys.executable, "-m", "cuse_netmap", "serve", *options, "--ready-fd", str(writer)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
