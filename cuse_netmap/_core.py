@@ -30,7 +30,9 @@ DROPS = {
 }
 
 
-BACKENDS = {"tap": lib.nm_tap_backend(), "null": lib.nm_null_backend()}
+TAP_BACKEND = lib.nm_tap_backend()
+NULL_BACKEND = lib.nm_null_backend()
+RAW_BACKEND = lib.nm_raw_backend()
 
 
 def _text(pointer: Any) -> str:
@@ -281,6 +283,14 @@ class Port:
         """Hardware rings, and slots."""
         return Sizes(self.rings("tx"), self.rings("rx"), self.slots("tx"), self.slots("rx"))
 
+    def in_use(self, *, host: bool) -> bool:
+        """Somebody has bound one of its hardware rings, or of its host rings."""
+        for direction, index in DIRECTIONS.items():
+            first, last = (self.rings(direction), self.all_rings(direction)) if host else (0, self.rings(direction))
+            if any(self.pointer.krings[index][ring].users for ring in range(first, last)):
+                return True
+        return False
+
     def set_mtu(self, mtu: int) -> None:
         """Bytes; looked at when the first program registers."""
         lib.nm_port_set_mtu(self.pointer, mtu)
@@ -332,19 +342,99 @@ def null_queues(count: int) -> list[Any]:
     return [lib.nm_null_queue() for _ in range(count)]
 
 
-def nic_port(region: Region, events: Events, name: str, backend: str, queues: Sequence[Any], slots: int) -> Port:
-    """An interface: a hardware ring pair of `slots` slots for each backend queue, which the port takes over."""
-    if any(queue == ffi.NULL for queue in queues):
+# What a tc program does with frames between an interface and its host stack (steer.h).
+STEER_PROGRAMS = {
+    "from_rings": lib.NM_STEER_FROM_RINGS,
+    "from_all": lib.NM_STEER_FROM_ALL,
+    "to_nowhere": lib.NM_STEER_TO_NOWHERE,
+    "to_rings": lib.NM_STEER_TO_RINGS,
+    "tap_to_host": lib.NM_STEER_TAP_TO_HOST,
+    "tap_only_steered": lib.NM_STEER_TAP_ONLY_STEERED,
+}
+
+
+def steer_load(program: str, index: int) -> int:
+    """A descriptor of the program. Refused with the kernel's errno."""
+    why = _Why()
+    return why.check(lib.nm_steer_load(STEER_PROGRAMS[program], index, why.pointer))
+
+
+def steer_count(index: int, *, ingress: bool) -> int | None:
+    """How many tcx programs an interface of this thread's network namespace has; None: the kernel has no tcx."""
+    count = int(lib.nm_steer_count(index, ingress))
+    return None if count == -errno.EINVAL else _Why().check(count)
+
+
+def steer_attach(program: int, index: int, *, ingress: bool) -> int:
+    """The link that puts a program before all others of an interface of this thread's network namespace."""
+    why = _Why()
+    return why.check(lib.nm_steer_attach(program, index, ingress, why.pointer))
+
+
+def steer_replace(link: int, program: int) -> None:
+    """Puts another program in the place of a link's. Refused ENXIO: the interface has gone."""
+    why = _Why()
+    why.check(lib.nm_steer_replace(link, program, why.pointer))
+
+
+def steer_packet_socket(fd: int) -> None:
+    """An AF_PACKET socket sees neither what host rings inject nor what is sent; to be called before bind()."""
+    _Why().check(lib.nm_steer_packet_socket(fd), "filtering a packet socket")
+
+
+@dataclass(frozen=True)
+class RawQueue:
+    """What nm_raw_config asks for: an AF_PACKET queue of an interface of this thread's network namespace."""
+
+    ifindex: int
+    frame_size: int
+    frames: int
+    queue: int
+    queues: int
+    group: int
+
+    def open(self) -> Any:
+        """Refused as nm_raw_queue_open says."""
+        out, why = ffi.new("void **"), _Why()
+        config = ffi.new("struct nm_raw_config *", vars(self))
+        why.check(lib.nm_raw_queue_open(config, out, why.pointer))
+        return out[0]
+
+
+def close_raw_queues(queues: Sequence[Any]) -> None:
+    """Those that no port has taken over."""
+    for queue in queues:
+        RAW_BACKEND.close(queue)
+
+
+def _queue_vector(queues: Sequence[Any]) -> Any:
+    return ffi.new("void *[]", [ffi.cast("void *", queue) for queue in queues])
+
+
+def nic_port(region: Region, events: Events, name: str, backend: Any, queues: Sequence[Any], slots: int) -> Port:
+    """An interface: a hardware ring pair of `slots` slots for each backend queue, which the port takes over.
+
+    backend: the struct nm_backend_ops, one of the above or the address of another's; the queues likewise.
+    """
+    vector = _queue_vector(queues)
+    if any(queue == ffi.NULL for queue in vector):
         raise Refused(errno.ENOMEM, f"making the queues of {name}")
     out, why = ffi.new("struct nm_port **"), _Why()
-    vector = ffi.new("void *[]", list(queues))
-    operations = BACKENDS[backend]
+    operations = ffi.cast("const struct nm_backend_ops *", backend)
+    encoded = os.fsencode(name)
     why.check(
         lib.nm_nic_create(
-            region.pointer, events.pointer, name.encode(), operations, vector, len(queues), slots, out, why.pointer
+            region.pointer, events.pointer, encoded, operations, vector, len(queues), slots, out, why.pointer
         )
     )
     return Port(out[0])
+
+
+def set_host_rings(port: Port, backend: Any, queues: Sequence[Any]) -> None:
+    """What stands behind an interface's host rings: queues, which the port takes over; while none is bound."""
+    why = _Why()
+    vector = _queue_vector(queues)
+    why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))
 
 
 def null_port(region: Region, name: str, sizes: Sizes) -> Port:

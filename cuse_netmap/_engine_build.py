@@ -13,6 +13,8 @@ ffibuilder.set_source(
     "cuse_netmap._engine",
     """
     #include "backends/null.h"
+    #include "backends/raw.h"
+    #include "backends/steer.h"
     #include "backends/tap.h"
     #include "doors/door.h"
     #include "doors/inbox.h"

@@ -152,11 +152,14 @@ def status(given: argparse.Namespace) -> int:
 
 def cleanup_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="netmap", metavar="NAME", help="of /dev/NAME (netmap)")
+    parser.add_argument("--unblock", action="store_true", help="also interfaces that on_exit = block keeps cut off")
 
 
 def cleanup(given: argparse.Namespace) -> int:
     from cuse_netmap import device, state
+    from cuse_netmap.backends import claims
 
+    claims.clean_up(blocks=given.unblock)
     device.clean_up(Path("/dev", given.device))
     state.clean_up(state.state_path(given.device))
     return 0

@@ -48,6 +48,14 @@ class Log:
 
 
 @dataclasses.dataclass(frozen=True)
+class Interfaces:
+    """[interfaces]: the kernel's own, which programs name without a [ports.NAME]."""
+
+    backend: str = choice("raw")
+    on_exit: str = choice("restore", "block")
+
+
+@dataclasses.dataclass(frozen=True)
 class Memory:
     """[memory]: the three pools of the one region; sizes in bytes (ABI.md section 8)."""
 
@@ -118,6 +126,7 @@ class Config:
     log: Log
     memory: Memory
     parameters: Any  # a Settings, which is made of a table
+    interfaces: Interfaces
     ports: Mapping[str, Port]
 
 
@@ -154,7 +163,8 @@ def _text(path: Path) -> str:
         raise ConfigError(message) from error
 
 
-ALLOWED = {name: f"[{name}]" for name in ("device", "log", "memory", "parameters")} | {"ports": "[ports.NAME]"}
+TABLES = ("device", "log", "memory", "parameters", "interfaces")
+ALLOWED = {name: f"[{name}]" for name in TABLES} | {"ports": "[ports.NAME]"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +188,7 @@ class _Given:
             log=fill(Log, tables.get("log", {}), partial(self._fail, ("log",))),
             memory=memory,
             parameters=fill(Settings, tables.get("parameters", {}), partial(self._fail, ("parameters",))),
+            interfaces=fill(Interfaces, tables.get("interfaces", {}), partial(self._fail, ("interfaces",))),
             ports=MappingProxyType({name: self._port(name, given, memory) for name, given in ports.items()}),
         )
 
@@ -268,6 +279,7 @@ _REFUSED = {
     "log": "",
     "memory": "write the parameter of that name in the state files, or restart the daemon",
     "parameters": "it is read once, at start: restart the daemon",
+    "interfaces": "it is read once, at start: restart the daemon",
     "ports": "the port's rings may be in use: take the port out, reload, put it back, reload",
 }
 
@@ -276,7 +288,7 @@ def diff(old: Config, new: Config) -> list[Change]:
     """What a reload from old to new has to do, in the order of the tables."""
     changes = [
         change
-        for name in ("device", "log", "memory", "parameters")
+        for name in TABLES
         for change in _diff_table(name, _REFUSED[name], getattr(old, name), getattr(new, name))
     ]
     for name in {**old.ports, **new.ports}:

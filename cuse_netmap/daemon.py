@@ -17,7 +17,7 @@ from typing import Any, Self
 from cuse_netmap import __version__, config, device, notify, state_tree
 from cuse_netmap import log as logs
 from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_no_timestamp
-from cuse_netmap.backends import BACKENDS, Interface
+from cuse_netmap.backends import BACKENDS, Interface, Place, claims
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
 from cuse_netmap.control.memory import MemoryRequest
@@ -61,6 +61,7 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
+            claims.clean_up(blocks=False)
             if not self.private:
                 device.check_path(self.path)
             try:
@@ -79,7 +80,7 @@ class Daemon:
             self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
             self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
             self.parameters.on_change("bridge_batch", set_bridge_batch)
-            self.registry = Registry(self.region, self.parameters)
+            self.registry = Registry(self.region, self.parameters, self._open_interface)
             for port in self.config.ports.values():
                 self._open_port(port)
             inbox = Inbox()
@@ -129,12 +130,22 @@ class Daemon:
 
     def _open_port(self, port: config.Port) -> None:
         try:
-            interface = BACKENDS[port.backend].open_port(self.region, self.events, port.name, port.options)
+            with Path("/proc/self/ns/net").open("rb") as namespace:
+                place = self._place(namespace.fileno())
+                interface = BACKENDS[port.backend].open_port(place, port.name, port.options)
         except Refused as refusal:
             raise SetupError(f"port {port.name}: {refusal.reason}{remedy(refusal)}") from refusal
         self.interfaces[port.name] = interface
-        self.registry.add_wire(Wire(port.name, interface.port, interface.mtu, interface.description, port.backend))
+        self.registry.add_wire(Wire(port.name, interface, port.backend))
         log.info("netmap:%s is %s", port.name, interface.description)
+
+    def _place(self, namespace: int) -> Place:
+        return Place(self.region, self.events, namespace, self.config.interfaces.on_exit)
+
+    def _open_interface(self, name: str, namespace: int) -> Interface:
+        """One of the kernel's that a program names. Refused with the errno of what failed."""
+        backend = BACKENDS[self.config.interfaces.backend]
+        return backend.open_port(self._place(namespace), name, backend.Options())
 
     def _close_port(self, name: str) -> None:
         self.registry.remove_wire(name)
@@ -158,6 +169,8 @@ class Daemon:
                         return 0
                     if key.fileobj is self.notices:
                         self.notices.read()
+                        with self.control.lock:
+                            self.registry.interfaces.follow()
                         self._look_for_deleted()
                         continue
                     if key.fileobj is self.registry.regions:

@@ -45,10 +45,12 @@ void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
 static void fire(struct nm_watch *watch, uint32_t events) {
     pthread_mutex_lock(&watch->lock);
     watch->armed &= ~events;
-    /* Even for nothing: a one-shot that has fired reports no error either. */
-    if (!(events & (EPOLLERR | EPOLLHUP))) set_interest(watch);
     pthread_mutex_unlock(&watch->lock);
-    watch->call(watch->arg, events);
+    bool useful = watch->call(watch->arg, events);
+    pthread_mutex_lock(&watch->lock);
+    /* Even for nothing: a one-shot that has fired reports no error either. */
+    if (useful) set_interest(watch);
+    pthread_mutex_unlock(&watch->lock);
 }
 
 /* A dead watch may still be named by the batch in hand, so it is freed only behind a batch. */

@@ -4,13 +4,15 @@
 #ifndef CUSE_NETMAP_EVENTS_H
 #define CUSE_NETMAP_EVENTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct nm_events;
 struct nm_watch;
 
-/* Called on the events thread with the EPOLL* bits that came true. It must not destroy watches. */
-typedef void nm_watch_call(void *arg, uint32_t events);
+/* Called on the events thread with the EPOLL* bits that came true. It must not destroy watches.
+ * True: go on watching; false: the descriptor is of no use any more. */
+typedef bool nm_watch_call(void *arg, uint32_t events);
 
 int nm_events_create(struct nm_events **out);
 void nm_events_destroy(struct nm_events *events); /* no watch may be left */

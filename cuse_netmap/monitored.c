@@ -180,13 +180,9 @@ static int monitored_rxsync(struct nm_kring *kring, uint32_t head) {
 
 /* The end of the last whole packet in [from, to). */
 static uint32_t whole(const struct nm_kring *kring, uint32_t from, uint32_t to) {
-    uint32_t end = from;
-    while (from != to) {
-        bool ends = ends_packet(kring, from);
-        from = nm_kring_next(kring, from);
-        if (ends) end = from;
-    }
-    return end;
+    while (to != from && !ends_packet(kring, nm_kring_prev(kring, to)))
+        to = nm_kring_prev(kring, to);
+    return to;
 }
 
 /* What slots [from, to) point to, where the port cares for that. Without memory to put it into,

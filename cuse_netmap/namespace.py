@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Mounts and their namespaces: what Python 3.11 has no calls for."""
+"""Mounts and namespaces: what Python 3.11 has no calls for."""
 
 import ctypes
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cuse_netmap.errors import SetupError, remedy
+from cuse_netmap.errors import Refused, SetupError, remedy
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_SLAVE = 0x80000
@@ -50,3 +53,39 @@ def unmount(path: Path, *, abort: bool = False) -> None:
     """Takes a mount off a path without asking whoever serves it; abort ends what programs do in it. SetupError."""
     if _libc.umount2(os.fsencode(path), MNT_DETACH | UMOUNT_NOFOLLOW | (MNT_FORCE if abort else 0)):
         raise _failed(f"unmounting {path}")
+
+
+@contextmanager
+def network_namespace(fd: int) -> Iterator[None]:
+    """Inside, the sockets and devices that this thread makes are of the network namespace behind the descriptor.
+
+    Refused with the errno of setns(2); EPERM: CAP_SYS_ADMIN is missing, here or in the namespace's owner.
+    """
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if os.path.samestat(os.fstat(own), os.fstat(fd)):
+            yield
+            return
+        if _libc.setns(fd, CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise Refused(number, f"entering a network namespace: {os.strerror(number)}")
+        try:
+            yield
+        finally:
+            if _libc.setns(own, CLONE_NEWNET):  # nothing that this thread does next would be where it belongs
+                raise OSError(ctypes.get_errno(), "leaving a network namespace")
+    finally:
+        os.close(own)
+
+
+def find_network_namespace(inode: int) -> int | None:
+    """A descriptor of the namespace that has this inode; None if no process is in it and no mount holds it."""
+    lines = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    mounts = [Path(line[4]) for line in lines if line[3] == f"net:[{inode}]"]
+    for path in (*Path("/proc").glob("[0-9]*/ns/net"), *mounts):
+        with suppress(OSError):  # the process has ended, or the mount point lies under another
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if os.fstat(fd).st_ino == inode:
+                return fd
+            os.close(fd)
+    return None

@@ -1,41 +1,104 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The backends: for each name the options a configuration may set, and how a port is opened. Their C stands beside."""
+"""The backends: for each name the options a configuration may set, and how a port is opened. Their C stands beside.
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+Other packages bring more: modules like ours, under the entry point group `cuse_netmap.backends` (docs/backends.md).
+"""
 
-from cuse_netmap.backends import null, tap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from cuse_netmap.errors import Refused
 from cuse_netmap.options import PortOptions
 
 if TYPE_CHECKING:
     from cuse_netmap._core import Events, Port, Region
 
+GROUP = "cuse_netmap.backends"
+OWN = ("tap", "null", "raw")
 
-class Interface(Protocol):
-    """What stands behind a port of some backend, for as long as the port is configured."""
 
-    port: "Port"
-    description: str
+@dataclass(frozen=True)
+class Place:
+    """Where a port is to be opened: the memory of its rings, and the network namespace of its interface."""
+
+    region: "Region"
+    events: "Events"
+    namespace: int  # a descriptor, the caller's to close
+    on_exit: str = "restore"  # what becomes of an interface whose host stack is disconnected: or "block"
+
+
+class Interface:
+    """What stands behind a port of some backend, for as long as the port is there."""
+
+    def __init__(self, port: "Port", description: str) -> None:
+        self.port = port
+        self.description = description
 
     def mtu(self) -> int:
         """Of the interface now, in bytes; 0 if there is none. Refused ENXIO: it has gone."""
+        return 0
 
     def deleted(self) -> bool:
         """Somebody has deleted the interface."""
+        return False
 
     def change(self, key: str, value: object) -> None:
         """Sets a live option. Refused when the kernel does."""
 
+    def follow(self) -> None:
+        """The kernel says that some interface has changed."""
+
+    def want_host_rings(self, count: int) -> None:
+        """Somebody is about to bind host rings, so many in a direction. Refused when there can be none."""
+
+    def bound(self, *, nic: bool, host: bool) -> None:
+        """Which rings have users now. Refused when the interface cannot be used so."""
+
+    def close(self) -> None:
+        """Nobody has the port open; it goes too."""
+        self.port.close()
+
 
 class Backend(Protocol):
-    """A module of this package."""
+    """A module of this package, or of another's."""
 
     @property
     def Options(self) -> type[PortOptions]:  # noqa: N802 - a class
         """The keys that [ports.NAME] takes."""
 
-    def open_port(self, region: "Region", events: "Events", name: str, options: Any) -> Interface:  # noqa: ANN401 - its Options
-        """Makes the interface and its port. Refused with the errno of what failed."""
+    def open_port(self, place: Place, name: str, options: Any) -> Interface:  # noqa: ANN401 - its Options
+        """Makes or takes the interface, and makes its port. Refused with the errno of what failed."""
 
 
-BACKENDS: MappingProxyType[str, Backend] = MappingProxyType({"tap": tap, "null": null})
+class Backends(Mapping[str, Backend]):
+    """All there are by name, imported when they are first looked at. Refused ENOENT: it cannot be imported."""
+
+    def __init__(self) -> None:
+        self.others: dict[str, EntryPoint] | None = None
+
+    def _others(self) -> dict[str, EntryPoint]:
+        if self.others is None:
+            self.others = {point.name: point for point in entry_points(group=GROUP) if point.name not in OWN}
+        return self.others
+
+    def __iter__(self) -> Iterator[str]:
+        yield from OWN
+        yield from self._others()
+
+    def __len__(self) -> int:
+        return len(OWN) + len(self._others())
+
+    def __getitem__(self, name: str) -> Backend:
+        if name in OWN:
+            return cast("Backend", import_module(f"cuse_netmap.backends.{name}"))
+        point = self._others()[name]
+        try:
+            return cast("Backend", point.load())
+        except Exception as error:
+            raise Refused(2, f"backend {name} ({point.value}): {error}") from error
+
+
+BACKENDS = Backends()

@@ -4,8 +4,10 @@
 #ifndef CUSE_NETMAP_BACKEND_H
 #define CUSE_NETMAP_BACKEND_H
 
+#include <linux/virtio_net.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "ring_core.h"
 
@@ -14,6 +16,14 @@ struct nm_frame {
     char *data;
     uint16_t len; /* bytes: of the packet (tx), of the buffer before and of the packet after rx */
     bool more;    /* the packet goes on in the next frame */
+};
+
+/* A received packet that is not ready for a program: its virtio-net header (linux/virtio_net.h)
+ * asks for a checksum, or to be cut into several. The pieces are the packet. */
+struct nm_unfinished {
+    struct virtio_net_hdr header;
+    struct iovec pieces[3];
+    uint32_t count;
 };
 
 struct nm_backend_ops {
@@ -27,10 +37,18 @@ struct nm_backend_ops {
      * counted. -EIO once the device is gone. */
     int (*rx)(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per_packet,
               struct nm_ring_stats *stats);
+    /* Where rx stops: the next packet, if it is an unfinished one. Valid until it is finished,
+     * which takes it off the queue. NULL: there are none. */
+    bool (*unfinished)(void *queue, struct nm_unfinished *packet);
+    void (*finished)(void *queue);
     /* Becomes readable when rx, writable when tx may get further. */
     int (*event_fd)(void *queue);
-    /* Before the first rx: forget what came while nobody listened. */
-    void (*flush)(void *queue, struct nm_ring_stats *stats);
+    /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
+    bool (*gone)(void *queue);
+    /* Before the first rx: what comes from now on is received, and nothing that came before. -errno
+     * of what failed. And behind the last: nothing is received any more. */
+    int (*start)(void *queue, struct nm_ring_stats *stats);
+    void (*stop)(void *queue);
     void (*close)(void *queue);
 };
 

@@ -37,7 +37,12 @@ static int null_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_
 
 static int null_event_fd(void *queue) { return ((struct null_queue *)queue)->event; }
 
-static void null_flush(void *queue, struct nm_ring_stats *stats) { (void)queue, (void)stats; }
+static int null_start(void *queue, struct nm_ring_stats *stats) {
+    (void)queue, (void)stats;
+    return 0;
+}
+
+static void null_stop(void *queue) { (void)queue; }
 
 static void null_close(void *queue) {
     close(((struct null_queue *)queue)->event);
@@ -48,7 +53,8 @@ static const struct nm_backend_ops operations = {.name = "null",
                                                  .tx = null_tx,
                                                  .rx = null_rx,
                                                  .event_fd = null_event_fd,
-                                                 .flush = null_flush,
+                                                 .start = null_start,
+                                                 .stop = null_stop,
                                                  .close = null_close};
 
 const struct nm_backend_ops *nm_null_backend(void) { return &operations; }

@@ -2,12 +2,9 @@
 """The null backend: rings without a wire. What is sent vanishes, nothing arrives."""
 
 import dataclasses
-from typing import TYPE_CHECKING
 
+from cuse_netmap.backends import Interface, Place
 from cuse_netmap.options import PortOptions
-
-if TYPE_CHECKING:
-    from cuse_netmap._core import Events, Port, Region
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,26 +12,9 @@ class Options(PortOptions):
     """[ports.NAME] of the null backend."""
 
 
-class NullInterface:
-    """A port with nothing behind it."""
-
-    def __init__(self, port: "Port", description: str) -> None:
-        self.port = port
-        self.description = description
-
-    def mtu(self) -> int:
-        return 0
-
-    def deleted(self) -> bool:
-        return False
-
-    def change(self, key: str, value: object) -> None:
-        """There is nothing to change."""
-
-
-def open_port(region: "Region", events: "Events", name: str, options: Options) -> NullInterface:
+def open_port(place: Place, name: str, options: Options) -> Interface:
     from cuse_netmap import _core
 
     queues = _core.null_queues(options.queues)
-    port = _core.nic_port(region, events, name, "null", queues, options.slots)
-    return NullInterface(port, f"null, {options.queues} ring pair(s) of {options.slots} slots")
+    port = _core.nic_port(place.region, place.events, name, _core.NULL_BACKEND, queues, options.slots)
+    return Interface(port, f"null, {options.queues} ring pair(s) of {options.slots} slots")

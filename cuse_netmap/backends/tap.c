@@ -106,12 +106,16 @@ static int tap_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t
 
 static int tap_event_fd(void *queue) { return ((struct tap_queue *)queue)->fd; }
 
-static void tap_flush(void *queue, struct nm_ring_stats *stats) {
+/* What the host sends while nobody listens is dropped by the device when its queue is full. */
+static int tap_start(void *queue, struct nm_ring_stats *stats) {
     struct tap_queue *tap = queue;
     char byte;
     for (int i = 0; i < FLUSH_MOST && read(tap->fd, &byte, 1) >= 0; i++)
         stats->drops[NM_DROP_STALE]++;
+    return 0;
 }
+
+static void tap_stop(void *queue) { (void)queue; }
 
 static void tap_close(void *queue) {
     struct tap_queue *tap = queue;
@@ -123,7 +127,8 @@ static const struct nm_backend_ops operations = {.name = "tap",
                                                  .tx = tap_tx,
                                                  .rx = tap_rx,
                                                  .event_fd = tap_event_fd,
-                                                 .flush = tap_flush,
+                                                 .start = tap_start,
+                                                 .stop = tap_stop,
                                                  .close = tap_close};
 
 const struct nm_backend_ops *nm_tap_backend(void) { return &operations; }

@@ -14,15 +14,18 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
+from cuse_netmap.backends import Interface, Place
 from cuse_netmap.errors import Refused
 from cuse_netmap.options import PortOptions, flag, integer, text
 
 if TYPE_CHECKING:
-    from cuse_netmap._core import Events, Port, Region
+    from cuse_netmap._core import Port
 
 # linux/if_tun.h
 TUNSETIFF = 0x400454CA
 TUNSETSNDBUF = 0x400454D4
+TUNGETIFF = 0x800454D2
+TUNSETIFINDEX = 0x400454DA
 IFF_TAP = 0x0002
 IFF_MULTI_QUEUE = 0x0100
 IFF_NO_PI = 0x1000
@@ -45,15 +48,14 @@ class Options(PortOptions):
     sndbuf: int = integer(1 << 20, 4096, (1 << 31) - 1)
 
 
-class TapInterface:
+class TapInterface(Interface):
     """A TAP device and its port."""
 
     def __init__(self, name: str, index: int, fd: int, port: "Port", description: str) -> None:
+        super().__init__(port, description)
         self.name = name
         self.index = index
         self.fd = fd  # one of the port's queues, which close it
-        self.port = port
-        self.description = description
 
     def mtu(self) -> int:
         from pyroute2 import IPRoute
@@ -91,8 +93,17 @@ def configure(index: int, name: str, **settings: object) -> None:
         raise Refused(error.code, f"configuring {name} ({settings}): {os.strerror(error.code)}") from error
 
 
-def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
-    """One descriptor of the device, which the first of them makes. Refused EBUSY: the name is taken."""
+def device_name(fd: int) -> str:
+    """The device of a queue's descriptor."""
+    answer = fcntl.ioctl(fd, TUNGETIFF, bytes(40))
+    return answer[:16].partition(b"\0")[0].decode()
+
+
+def open_queue(name: str, sndbuf: int, *, first: bool, several: bool, index: int = 0) -> int:
+    """One descriptor of the device, which the first of them makes. Refused EBUSY: the name or index is taken.
+
+    The name may have a %d for the kernel to fill in; an index of 0 is the kernel's choice.
+    """
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -101,6 +112,8 @@ def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
         raise Refused(error.errno or errno.ENODEV, reason) from error
     flags = IFF_TAP | IFF_NO_PI | (IFF_MULTI_QUEUE if several else 0) | (IFF_TUN_EXCL if first else 0)
     try:
+        if index:
+            fcntl.ioctl(fd, TUNSETIFINDEX, struct.pack("i", index))
         fcntl.ioctl(fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
         fcntl.ioctl(fd, TUNSETSNDBUF, struct.pack("i", sndbuf))
     except OSError as error:
@@ -113,7 +126,7 @@ def open_queue(name: str, sndbuf: int, *, first: bool, several: bool) -> int:
     return fd
 
 
-def open_port(region: "Region", events: "Events", name: str, options: Options) -> TapInterface:
+def open_port(place: Place, name: str, options: Options) -> TapInterface:
     from cuse_netmap import _core
 
     fds: list[int] = []
@@ -127,6 +140,6 @@ def open_port(region: "Region", events: "Events", name: str, options: Options) -
         for fd in fds:
             os.close(fd)
         raise
-    port = _core.nic_port(region, events, name, "tap", _core.tap_queues(fds), options.slots)
+    port = _core.nic_port(place.region, place.events, name, _core.TAP_BACKEND, _core.tap_queues(fds), options.slots)
     description = f"the wire of a TAP device of ours, {options.queues} ring pair(s) of {options.slots} slots"
     return TapInterface(name, index, fds[0], port, description)

@@ -75,7 +75,7 @@ def _set_header(registry: Registry, name: str, asked: PortHeader) -> Answer:
 
 
 def _get_header(registry: Registry, name: str, _asked: PortHeader) -> Answer:
-    return name, PortHeader(registry.vale.header(registry.find(name)))
+    return name, PortHeader(registry.header(name))
 
 
 def _create(registry: Registry, name: str, asked: NewInterface) -> Answer:

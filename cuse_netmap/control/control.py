@@ -196,7 +196,8 @@ class Control:
                 if work.awaits is not None and self._wait_for_release(work.awaits, until):
                     continue
                 try:
-                    work.decide(work)
+                    with self.registry.interfaces.seen_by(work.request.pid):
+                        work.decide(work)
                 except Refused as refusal:
                     short = refusal.errno == errno.ENOMEM and work.awaits is not None
                     if not (short and self._wait_for_release(None, until)):

@@ -8,17 +8,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
+from cuse_netmap.backends import Interface
 from cuse_netmap.control import monitors, names
+from cuse_netmap.control.interfaces import Interfaces
 from cuse_netmap.control.names import Kind, PortName
 from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.pipes import Pipes
 from cuse_netmap.control.regions import Regions
-from cuse_netmap.control.requests import GLOBAL_MEM_ID, Flag, PortInfo, Register
+from cuse_netmap.control.requests import GLOBAL_MEM_ID, Flag, Mode, PortInfo, Register
 from cuse_netmap.control.sizes import Asked
 from cuse_netmap.control.vale import Vale
 from cuse_netmap.errors import Refused
 
 log = logging.getLogger(__name__)
+
+HOST_MODES = (Mode.SW, Mode.NIC_SW, Mode.ONE_SW)
+MOST_HOST_RINGS = 16
 
 
 class Wanted(Asked, Protocol):
@@ -32,10 +37,16 @@ class Wire:
     """A configured port: stays from start or reload until it is removed from the configuration."""
 
     name: str
-    port: Port
-    mtu: Callable[[], int]  # of the interface now, in bytes; 0 if there is none
-    description: str
+    interface: Interface
     backend: str = ""
+
+    @property
+    def port(self) -> Port:
+        return self.interface.port
+
+    @property
+    def description(self) -> str:
+        return self.interface.description
 
 
 @dataclass
@@ -89,13 +100,14 @@ def crossed(port: Port) -> str:
 class Registry:
     """All ports, whatever made them and whatever region they live in."""
 
-    def __init__(self, region: Region, parameters: Parameters) -> None:
+    def __init__(self, region: Region, parameters: Parameters, open_interface: Callable[[str, int], Interface]) -> None:
         self.regions = Regions(region)
         self.parameters = parameters
         self.wires: dict[str, Wire] = {}
-        self.removed: list[Port] = []  # wires that are no more, but somebody has them open
+        self.removed: list[Wire] = []  # wires that are no more, but somebody has them open
+        self.interfaces = Interfaces(open_interface)
         self.pipes = Pipes()
-        self.vale = Vale(self._wire_port, lambda: parameters.value("max_bridges"))
+        self.vale = Vale(self, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
 
     # ---- wires
@@ -110,9 +122,9 @@ class Registry:
             self.vale.drop(wire.port)
         if wire.port.files:
             wire.port.mark_gone()
-            self.removed.append(wire.port)
+            self.removed.append(wire)
         else:
-            wire.port.close()
+            wire.interface.close()
 
     def _wire(self, name: str) -> Wire:
         wire = self.wires.get(name)
@@ -126,15 +138,26 @@ class Registry:
     # ---- ports
 
     def find(self, name: str) -> Port:
-        """The existing port of that name. Refused ENXIO, or ENODEV of a pipe."""
+        """The existing port of that name; of an interface that nobody has open there is none yet.
+
+        Refused ENXIO, or ENODEV of a pipe.
+        """
         parsed = names.parse(name)
         match parsed.kind:
             case Kind.PIPE:
                 return self.pipes.find(parsed)
             case Kind.VALE:
                 return self.vale.find(parsed)
-            case _:
-                return self._interface(name)
+        if persistent := self.vale.persistent.get(name):
+            return persistent.port
+        port = self.interfaces.find(name)
+        return port if port and (self.interfaces.abroad or name not in self.wires) else self._wire(name).port
+
+    def header(self, name: str) -> int:
+        """Bytes of a port's virtio-net header; interfaces have none. Refused as `find`."""
+        if names.parse(name).kind is Kind.INTERFACE and name not in self.vale.persistent and self.exists(name):
+            return 0
+        return self.vale.header(self.find(name))
 
     def _open(self, name: PortName, asked: Wanted) -> Port:
         """The port of that name, made for the program that asks if it is of a kind that is; then it must be settled.
@@ -159,16 +182,6 @@ class Registry:
         self.regions.find(request.mem_id)
         return monitors.open_port(name, request, self.regions.find(GLOBAL_MEM_ID), self.find)
 
-    def _interface(self, name: str) -> Port:
-        persistent = self.vale.persistent.get(name)
-        return persistent.port if persistent else self._wire_port(name)
-
-    def _wire_port(self, name: str) -> Port:
-        wire = self._wire(name)
-        if not wire.port.files:
-            wire.port.set_mtu(wire.mtu())
-        return wire.port
-
     def _parent(self, name: str) -> Port | None:
         """Of a pipe: it need not be open, nor exist."""
         try:
@@ -178,14 +191,73 @@ class Registry:
 
     def _settle(self, name: PortName, port: Port) -> None:
         """What was made for programs goes with the last of them."""
-        if name.kind is Kind.PIPE:
-            self.pipes.settle(name)
-        elif name.kind is Kind.VALE:
-            self.vale.settle(name)
-        elif not port.files and (name.kind in (Kind.NULL, Kind.MONITOR) or port in self.removed):
-            if port in self.removed:
-                self.removed.remove(port)
-            port.close()
+        match name.kind:
+            case Kind.PIPE:
+                self.pipes.settle(name)
+            case Kind.VALE:
+                self.vale.settle(name)
+            case Kind.INTERFACE:
+                self.let_go(port)
+            case _ if not port.files:
+                port.close()
+
+    # ---- interfaces
+
+    def exists(self, name: str) -> bool:
+        """There is an interface of that name, VALE's own not counted."""
+        return name in self.wires or self.interfaces.exists(name)
+
+    def _interface(self, name: str) -> Port:
+        """The port of an interface, opened if need be. A program elsewhere has its own interfaces first."""
+        persistent = self.vale.persistent.get(name)
+        if persistent:
+            return persistent.port
+        ours = {wire.name for wire in (*self.wires.values(), *self.removed)}
+        if name not in ours or self.interfaces.abroad:
+            port = self.interfaces.open(name)
+            if port:
+                return port
+        wire = self._wire(name)
+        if not wire.port.files:
+            wire.port.set_mtu(wire.interface.mtu())
+        return wire.port
+
+    def _behind(self, port: Port) -> Interface | None:
+        wires = (*self.wires.values(), *self.removed)
+        return next((wire.interface for wire in wires if wire.port is port), None) or self.interfaces.of(port)
+
+    def take(self, name: str, *, host_rings: int) -> Port:
+        """The port of an interface for a switch, with so many host rings. Refused ENXIO; else as it can be opened."""
+        port = self._interface(name)
+        self._want_host_rings(port, host_rings)
+        return port
+
+    def _want_host_rings(self, port: Port, count: int) -> None:
+        interface = self._behind(port)
+        if interface and count:
+            try:
+                interface.want_host_rings(min(count, MOST_HOST_RINGS))
+            except Refused:
+                self.let_go(port)
+                raise
+
+    def bound(self, port: Port) -> None:
+        """Rings of an interface have been bound: its host stack is told. Refused when that cannot be."""
+        if interface := self._behind(port):
+            interface.bound(nic=port.in_use(host=False), host=port.in_use(host=True))
+
+    def let_go(self, port: Port) -> None:
+        """Somebody has left the port: its interface gets back what nobody uses any more."""
+        try:
+            self.bound(port)
+        except Refused as refusal:
+            log.error("%s", refusal.reason)
+        if port.files:
+            return
+        self.interfaces.settle(port)
+        for wire in [wire for wire in self.removed if wire.port is port]:
+            self.removed.remove(wire)
+            wire.interface.close()
 
     # ---- files
 
@@ -198,10 +270,14 @@ class Registry:
             raise Refused(errno.EINVAL, "a null port needs the id of a memory region")
         port = self._monitor(name, request) if parsed.kind is Kind.MONITOR else self._open(parsed, request)
         try:
+            if request.mode in HOST_MODES:
+                self._want_host_rings(port, max(request.host_tx_rings, request.host_rx_rings, 1))
             if self.vale.header(port) and not request.flags & Flag.ACCEPT_VNET_HDR:
                 raise Refused(errno.EIO, f"{name} has a virtio-net header, which the program does not accept")
             answer = Register.decode(open_file.register(port, request.encode()))
+            self.bound(port)
         except Refused:
+            open_file.unregister()
             self._settle(parsed, port)
             raise
         answer.mem_id = self.regions.id_of(port)
@@ -287,6 +363,7 @@ class Registry:
         for holder in list(self.holders.values()):
             self.release(holder.open)
         self.vale.close()
+        self.interfaces.close()
         for name in list(self.wires):
             self.remove_wire(name)
         self.regions.sweep()

@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from cuse_netmap import _core
 from cuse_netmap._core import Attachment, Port, Region, Switch, vale_port
@@ -59,11 +60,26 @@ class Persistent:
     seats: list[Bridge] = field(default_factory=list)
 
 
-class Vale:
-    """All switches and persistent ports. `interface` finds a port that is not VALE's: Refused ENXIO."""
+class Others(Protocol):
+    """The ports that are not VALE's own: interfaces."""
 
-    def __init__(self, interface: Callable[[str], Port], max_bridges: Callable[[], int]) -> None:
-        self.interface = interface
+    def exists(self, name: str) -> bool: ...
+
+    def take(self, name: str, *, host_rings: int) -> Port:
+        """Opens one. Refused when that cannot be."""
+
+    def bound(self, port: Port) -> None:
+        """Its rings are in use now. Refused when they cannot be."""
+
+    def let_go(self, port: Port) -> None:
+        """They are not any more."""
+
+
+class Vale:
+    """All switches and persistent ports."""
+
+    def __init__(self, others: Others, max_bridges: Callable[[], int]) -> None:
+        self.others = others
         self.bridges: list[Bridge | None] = [None] * max_bridges()
         self.persistent: dict[str, Persistent] = {}
 
@@ -98,7 +114,7 @@ class Vale:
             return member.port
         if not name.valid:
             raise Refused(errno.ENOMEM, f"{name.name!r} is no valeX:PORT with a PORT of up to 15 bytes")
-        if name.port in self.persistent or self._is_interface(name.port):
+        if name.port in self.persistent or self.others.exists(name.port):
             raise Refused(errno.EINVAL, f"{name.port} is an interface that is not attached to {name.switch}")
         port = vale_port(region, name.name, sizes.bounded(asked, sizes.VALE, region))
         try:
@@ -117,13 +133,6 @@ class Vale:
             del bridge.members[name.port]
             member.port.close()
             self._end_if_empty(bridge)
-
-    def _is_interface(self, name: str) -> bool:
-        try:
-            self.interface(name)
-        except Refused:
-            return False
-        return True
 
     def _existing(self, name: PortName) -> Bridge:
         bridge = self.bridge(name.switch)
@@ -152,7 +161,7 @@ class Vale:
         """VALE_NEWIF. Refused EINVAL: no name for an interface; EEXIST: there is one of that name."""
         if not INTERFACE_NAME.fullmatch(encode_name(name)):
             raise Refused(errno.EINVAL, f"{name!r} cannot be the name of a persistent port")
-        if name in self.persistent or self._is_interface(name) or _host_has(name):
+        if name in self.persistent or self.others.exists(name) or _host_has(name):
             raise Refused(errno.EEXIST, f"there is an interface {name} already")
         port = vale_port(region, name, sizes.bounded(asked, sizes.VALE, region))
         self.persistent[name] = Persistent(port)
@@ -164,7 +173,7 @@ class Vale:
         """VALE_DELIF. Refused ENXIO: no such interface; EINVAL: not made by VALE_NEWIF; EBUSY: attached or open."""
         persistent = self.persistent.get(name)
         if persistent is None:
-            if self._is_interface(name) or _host_has(name):
+            if self.others.exists(name) or _host_has(name):
                 raise Refused(errno.EINVAL, f"{name} was not made by VALE_NEWIF")
             raise Refused(errno.ENXIO, f"there is no interface {name!r}")
         if persistent.seats:
@@ -192,7 +201,17 @@ class Vale:
         if self.member(name):
             raise Refused(errno.EBUSY, f"{name.name} is attached already")
         persistent = self.persistent.get(name.port)
-        port = persistent.port if persistent else self._attachable(name.port)
+        host_rings = int(asked.mode == Mode.NIC_SW)
+        port = persistent.port if persistent else self._attachable(name.port, host_rings)
+        try:
+            member = self._plug(name, port, persistent, asked)
+        except Refused:
+            self.others.let_go(port)
+            raise
+        log.info("%s attached", name.name)
+        return member.places[0]
+
+    def _plug(self, name: PortName, port: Port, persistent: Persistent | None, asked: Register) -> Member:
         if port.files:
             raise Refused(errno.EBUSY, f"{name.port} is open or attached elsewhere")
         bridge = self._bridge_for(name.switch)
@@ -203,18 +222,24 @@ class Vale:
                 mode = Mode.ALL_NIC if persistent else asked.mode
                 attachment = bridge.switch.attach(port, Register(mode=mode).encode())
                 member = Member(port, attachment.places, attachment)
+                try:
+                    self.others.bound(port)
+                except Refused:
+                    attachment.destroy()
+                    raise
         except Refused:
             self._end_if_empty(bridge)
             raise
         bridge.members[name.port] = member
         if persistent:
             persistent.seats.append(bridge)
-        log.info("%s attached", name.name)
-        return member.places[0]
+        return member
 
-    def _attachable(self, name: str) -> Port:
+    def _attachable(self, name: str, host_rings: int) -> Port:
+        if not self.others.exists(name):
+            raise Refused(errno.EINVAL, f"there is no interface {name!r}")
         try:
-            return self.interface(name)
+            return self.others.take(name, host_rings=host_rings)
         except Refused as refusal:
             raise Refused(errno.EINVAL, refusal.reason) from refusal
 
@@ -244,6 +269,7 @@ class Vale:
             _core.leave_switch(member.port)
         if persistent:
             persistent.seats.pop()
+        self.others.let_go(member.port)
         self._end_if_empty(bridge)
         log.info("%s detached", name.name)
         return member.places[0]

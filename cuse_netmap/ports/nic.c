@@ -3,9 +3,11 @@
  * where slots of clients are read, once each, and checked. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 
 #include "barrier.h"
+#include "ports/offload.h"
 #include "ports/ports.h"
 
 #define BATCH 256
@@ -14,23 +16,36 @@ struct nic_queue {
     void *queue; /* the backend's */
     struct nm_watch *watch;
     struct nm_port *port;
-    uint32_t index;
-    bool tx_blocked; /* the device took less than it was given */
+    uint32_t rings[NM_DIRS]; /* its rings among the port's, if they are not too few */
+    bool tx_blocked;         /* the device took less than it was given */
+};
+
+/* The wire, or the host's stack: the first queues' rings are the first rings. */
+struct side {
+    const struct nm_backend_ops *backend;
+    uint32_t count;
+    struct nic_queue *queues;
 };
 
 struct nic {
-    const struct nm_backend_ops *backend;
-    uint32_t num_queues;
-    struct nic_queue queues[];
+    struct nm_events *events;
+    struct side wire, host;
 };
 
-static struct nic_queue *queue_of(const struct nm_kring *kring) {
+static struct side *side_of(const struct nm_kring *kring) {
     struct nic *nic = kring->port->private;
-    return &nic->queues[kring->index];
+    return kring->host ? &nic->host : &nic->wire;
 }
 
 static const struct nm_backend_ops *backend_of(const struct nm_kring *kring) {
-    return ((struct nic *)kring->port->private)->backend;
+    return side_of(kring)->backend;
+}
+
+/* NULL for a host ring that nothing stands behind. */
+static struct nic_queue *queue_of(const struct nm_kring *kring) {
+    const struct side *side = side_of(kring);
+    uint32_t index = kring->index - (kring->host ? kring->port->num_rings[kring->dir] : 0);
+    return index < side->count ? &side->queues[index] : NULL;
 }
 
 /* The slots from `slot` on as frames, up to and including the last whole packet before `head`.
@@ -58,8 +73,8 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
     return whole;
 }
 
-static int send_host(struct nm_kring *kring, uint32_t head) {
-    /* Nothing stands behind the host rings of a wire whose far end is the host already. */
+/* Nothing stands behind the host rings of a wire whose far end is the host already. */
+static int sink(struct nm_kring *kring, uint32_t head) {
     kring->stats.drops[NM_DROP_SINK] += nm_kring_distance(kring, kring->hwcur, head);
     kring->hwcur = head;
     kring->hwtail = nm_kring_prev(kring, head);
@@ -68,13 +83,14 @@ static int send_host(struct nm_kring *kring, uint32_t head) {
 
 static int nic_txsync(struct nm_kring *kring, uint32_t head) {
     struct nm_frame frames[BATCH];
-    if (kring->host) return send_host(kring, head);
+    struct nic_queue *queue = queue_of(kring);
+    if (!queue) return sink(kring, head);
     int error = 0;
-    queue_of(kring)->tx_blocked = false;
+    queue->tx_blocked = false;
     while (kring->hwcur != head) {
         uint32_t count = gather(kring, kring->hwcur, head, frames);
         if (!count) break; /* the rest of a packet is still to come */
-        int taken = backend_of(kring)->tx(queue_of(kring)->queue, frames, count, &kring->stats);
+        int taken = backend_of(kring)->tx(queue->queue, frames, count, &kring->stats);
         if (taken < 0) {
             error = taken;
             break;
@@ -86,8 +102,8 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
                 WRITE_ONCE(slot->flags, (uint16_t)(flags & ~(NS_BUF_CHANGED | NS_REPORT)));
             kring->hwcur = nm_kring_next(kring, kring->hwcur);
         }
-        queue_of(kring)->tx_blocked = (uint32_t)taken < count;
-        if (queue_of(kring)->tx_blocked) break;
+        queue->tx_blocked = (uint32_t)taken < count;
+        if (queue->tx_blocked) break;
     }
     kring->hwtail = nm_kring_prev(kring, kring->hwcur);
     return error;
@@ -104,9 +120,8 @@ static uint32_t slots_per_packet(const struct nm_kring *kring) {
     return slots < most ? slots : most;
 }
 
-/* Slots that may be filled: one always stays empty, so that full and empty differ. */
 static uint32_t rx_room(const struct nm_kring *kring) {
-    return kring->num_slots - 1 - nm_kring_distance(kring, kring->hwcur, kring->hwtail);
+    return nm_kring_room(kring, kring->hwtail, kring->hwcur);
 }
 
 static void release(struct nm_kring *kring, uint32_t head) {
@@ -117,34 +132,59 @@ static void release(struct nm_kring *kring, uint32_t head) {
     }
 }
 
-static int nic_rxsync(struct nm_kring *kring, uint32_t head) {
+/* Fills slots with what is ready: how many, or -errno. */
+static int fill(struct nm_kring *kring, struct nic_queue *queue, uint32_t count,
+                uint32_t per_packet) {
     const struct nm_buffers *buffers = &kring->port->buffers;
     struct nm_frame frames[BATCH];
+    uint32_t slot = kring->hwtail;
+    for (uint32_t i = 0; i < count; i++, slot = nm_kring_next(kring, slot)) {
+        const struct netmap_slot *s = &kring->ring->slot[slot];
+        char *data = nm_buffer(buffers, READ_ONCE(s->buf_idx));
+        uint32_t offset = nm_slot_offset(kring, s), size = buffers->size - offset;
+        frames[i] = (struct nm_frame){.data = data + offset,
+                                      .len = (uint16_t)(size < UINT16_MAX ? size : UINT16_MAX)};
+        if (data == buffers->base) kring->stats.bad_slots++;
+    }
+    int filled = backend_of(kring)->rx(queue->queue, frames, count, per_packet, &kring->stats);
+    for (int i = 0; i < filled; i++) {
+        struct netmap_slot *s = &kring->ring->slot[kring->hwtail];
+        WRITE_ONCE(s->len, frames[i].len);
+        WRITE_ONCE(s->flags, frames[i].more ? NS_MOREFRAG : 0);
+        kring->hwtail = nm_kring_next(kring, kring->hwtail);
+    }
+    return filled;
+}
+
+/* A packet that the kernel left to be finished; false if there is none, or no room for it yet. */
+static bool finish(struct nm_kring *kring, struct nic_queue *queue) {
+    const struct nm_backend_ops *backend = backend_of(kring);
+    struct nm_unfinished packet;
+    if (!backend->unfinished || !backend->unfinished(queue->queue, &packet)) return false;
+    struct nm_outlet outlet = {.kring = kring, .next = kring->hwtail, .room = rx_room(kring)};
+    enum nm_drop drop = nm_offload_finish(&outlet, &packet, kring->port->mtu + LINK_HEADERS);
+    if (drop == NM_DROP_FULL && kring->hwcur != kring->hwtail) return false;
+    if (drop != NM_DROPS) kring->stats.drops[drop == NM_DROP_FULL ? NM_DROP_LONG : drop]++;
+    for (; kring->hwtail != outlet.next; kring->hwtail = nm_kring_next(kring, kring->hwtail)) {
+        struct netmap_slot *slot = &kring->ring->slot[kring->hwtail];
+        WRITE_ONCE(slot->flags, READ_ONCE(slot->flags) & NS_MOREFRAG); /* fragments are VALE's */
+    }
+    backend->finished(queue->queue);
+    return true;
+}
+
+static int nic_rxsync(struct nm_kring *kring, uint32_t head) {
+    struct nic_queue *queue = queue_of(kring);
     release(kring, head);
-    if (kring->host) return 0;
+    if (!queue) return 0;
     uint32_t per_packet = slots_per_packet(kring);
     for (;;) {
         uint32_t room = rx_room(kring), count = room < BATCH ? room : BATCH;
         if (count < per_packet) return 0;
-        uint32_t slot = kring->hwtail;
-        for (uint32_t i = 0; i < count; i++, slot = nm_kring_next(kring, slot)) {
-            const struct netmap_slot *s = &kring->ring->slot[slot];
-            char *data = nm_buffer(buffers, READ_ONCE(s->buf_idx));
-            uint32_t offset = nm_slot_offset(kring, s), size = buffers->size - offset;
-            frames[i] = (struct nm_frame){.data = data + offset,
-                                          .len = (uint16_t)(size < UINT16_MAX ? size : UINT16_MAX)};
-            if (data == buffers->base) kring->stats.bad_slots++;
-        }
-        int filled =
-            backend_of(kring)->rx(queue_of(kring)->queue, frames, count, per_packet, &kring->stats);
-        for (int i = 0; i < filled; i++) {
-            struct netmap_slot *s = &kring->ring->slot[kring->hwtail];
-            WRITE_ONCE(s->len, frames[i].len);
-            WRITE_ONCE(s->flags, frames[i].more ? NS_MOREFRAG : 0);
-            kring->hwtail = nm_kring_next(kring, kring->hwtail);
-        }
+        int filled = fill(kring, queue, count, per_packet);
         if (filled < 0) return filled;
-        if (count - (uint32_t)filled >= per_packet) return 0; /* nothing waits any more */
+        bool more = count - (uint32_t)filled < per_packet;
+        if (!more && !finish(kring, queue)) return 0; /* nothing waits any more */
     }
 }
 
@@ -157,47 +197,98 @@ static int nic_sync(struct nm_kring *kring, uint32_t head) {
 /* Waking a reader that holds a full ring, or a writer the device does not hold up, would wake it
  * for ever. */
 static void nic_arm(struct nm_kring *kring, bool ready) {
-    if (kring->host) return;
+    const struct nic_queue *queue = queue_of(kring);
+    if (!queue) return;
     if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring)))
-        nm_watch_arm(queue_of(kring)->watch, EPOLLIN);
-    if (kring->dir == NM_TX && queue_of(kring)->tx_blocked)
-        nm_watch_arm(queue_of(kring)->watch, EPOLLOUT);
+        nm_watch_arm(queue->watch, EPOLLIN);
+    if (kring->dir == NM_TX && queue->tx_blocked) nm_watch_arm(queue->watch, EPOLLOUT);
 }
 
-static void queue_event(void *arg, uint32_t events) {
-    struct nic_queue *queue = arg;
+static bool queue_event(void *arg, uint32_t events) {
+    const struct nic_queue *queue = arg;
+    struct nm_port *port = queue->port;
+    const struct nm_kring *rx = &port->krings[NM_RX][queue->rings[NM_RX]];
     if (events & (EPOLLERR | EPOLLHUP)) {
-        nm_port_gone(queue->port);
-        return;
+        const struct nm_backend_ops *backend = backend_of(rx);
+        if (!backend->gone || backend->gone(queue->queue)) {
+            nm_port_gone(port);
+            return false;
+        }
     }
-    if (events & EPOLLIN) nm_kring_wake(&queue->port->krings[NM_RX][queue->index]);
-    if (events & EPOLLOUT) nm_kring_wake(&queue->port->krings[NM_TX][queue->index]);
+    if (events & EPOLLIN) nm_kring_wake(&port->krings[NM_RX][queue->rings[NM_RX]]);
+    if (events & EPOLLOUT) nm_kring_wake(&port->krings[NM_TX][queue->rings[NM_TX]]);
+    return true;
 }
 
 static int nic_start(struct nm_kring *kring, struct nm_refusal *why) {
-    (void)why;
-    if (!kring->host && kring->dir == NM_RX)
-        backend_of(kring)->flush(queue_of(kring)->queue, &kring->stats);
-    return 0;
+    const struct nic_queue *queue = queue_of(kring);
+    if (!queue || kring->dir == NM_TX) return 0;
+    int error = backend_of(kring)->start(queue->queue, &kring->stats);
+    if (!error) return 0;
+    return nm_refuse(why, -error, "receiving on %s: %s", kring->port->name, strerror(-error));
 }
 
-static void release_queues(const struct nm_backend_ops *backend, struct nic *nic) {
-    for (uint32_t i = 0; i < nic->num_queues; i++) {
-        nm_watch_destroy(nic->queues[i].watch);
-        backend->close(nic->queues[i].queue);
+static void nic_stop(struct nm_kring *kring) {
+    const struct nic_queue *queue = queue_of(kring);
+    if (queue && kring->dir == NM_RX) backend_of(kring)->stop(queue->queue);
+}
+
+/* ---- life -------------------------------------------------------------------------------------
+ */
+
+static void close_queues(const struct nm_backend_ops *backend, void **queues, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++)
+        backend->close(queues[i]);
+}
+
+static void close_side(struct side *side) {
+    for (uint32_t i = 0; i < side->count; i++) {
+        nm_watch_destroy(side->queues[i].watch);
+        side->backend->close(side->queues[i].queue);
     }
-    free(nic);
+    free(side->queues);
+    *side = (struct side){0};
+}
+
+/* Takes the queues over, also when it fails. `first` are the rings of the first. */
+static int open_side(struct side *side, struct nm_port *port, const uint32_t first[NM_DIRS],
+                     const struct nm_backend_ops *backend, void **queues, uint32_t count,
+                     struct nm_refusal *why) {
+    side->queues = calloc(count ? count : 1, sizeof(side->queues[0]));
+    if (!side->queues) {
+        close_queues(backend, queues, count);
+        return nm_refuse(why, ENOMEM, "out of memory");
+    }
+    side->backend = backend;
+    side->count = count;
+    int error = 0;
+    for (uint32_t i = 0; i < count; i++)
+        side->queues[i] =
+            (struct nic_queue){.queue = queues[i],
+                               .port = port,
+                               .rings = {[NM_RX] = first[NM_RX] + i, [NM_TX] = first[NM_TX] + i}};
+    for (uint32_t i = 0; i < count && !error; i++) {
+        struct nic_queue *queue = &side->queues[i];
+        error = nm_watch_create(((struct nic *)port->private)->events,
+                                backend->event_fd(queue->queue), queue_event, queue, &queue->watch);
+    }
+    if (!error) return 0;
+    close_side(side);
+    return nm_refuse(why, -error, "watching %s failed", port->name);
 }
 
 static void nic_destroy(struct nm_port *port) {
     struct nic *nic = port->private;
-    release_queues(nic->backend, nic);
+    close_side(&nic->wire);
+    close_side(&nic->host);
+    free(nic);
 }
 
 static const struct nm_port_ops nic_ops = {.kind = "nic",
                                            .leaf = true,
                                            .offsets = true,
                                            .start = nic_start,
+                                           .stop = nic_stop,
                                            .sync = nic_sync,
                                            .arm = nic_arm,
                                            .destroy = nic_destroy};
@@ -205,39 +296,35 @@ static const struct nm_port_ops nic_ops = {.kind = "nic",
 int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
-    struct nic *nic = calloc(1, sizeof(*nic) + num_queues * sizeof(nic->queues[0]));
+    struct nic *nic = calloc(1, sizeof(*nic));
     if (!nic) {
-        for (uint32_t i = 0; i < num_queues; i++)
-            backend->close(queues[i]);
+        close_queues(backend, queues, num_queues);
         return nm_refuse(why, ENOMEM, "out of memory");
     }
-    nic->backend = backend;
-    nic->num_queues = num_queues;
-    for (uint32_t i = 0; i < num_queues; i++)
-        nic->queues[i] = (struct nic_queue){.queue = queues[i], .index = i};
-
+    nic->events = events;
     struct nm_port_config config = {.name = name,
                                     .ops = &nic_ops,
                                     .private = nic,
                                     .rings = {num_queues, num_queues},
                                     .slots = {num_slots, num_slots},
                                     .has_host = true};
-    struct nm_port *port;
-    int error = nm_port_create(region, &config, &port, why);
+    int error = nm_port_create(region, &config, out, why);
     if (error) {
-        release_queues(backend, nic);
+        close_queues(backend, queues, num_queues);
+        free(nic);
         return error;
     }
-    for (uint32_t i = 0; i < num_queues && !error; i++) {
-        struct nic_queue *queue = &nic->queues[i];
-        queue->port = port;
-        error = nm_watch_create(events, backend->event_fd(queue->queue), queue_event, queue,
-                                &queue->watch);
-    }
-    if (error) {
-        nm_port_destroy(port);
-        return nm_refuse(why, -error, "watching %s failed", name);
-    }
-    *out = port;
-    return 0;
+    const uint32_t first[NM_DIRS] = {0};
+    error = open_side(&nic->wire, *out, first, backend, queues, num_queues, why);
+    if (error) nm_port_destroy(*out);
+    return error;
+}
+
+int nm_nic_set_host(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
+                    uint32_t num_queues, struct nm_refusal *why) {
+    struct nic *nic = port->private;
+    close_side(&nic->host);
+    return num_queues
+               ? open_side(&nic->host, port, port->num_rings, backend, queues, num_queues, why)
+               : 0;
 }

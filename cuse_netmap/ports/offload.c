@@ -23,7 +23,7 @@
 #define DELIVERED NM_DROPS /* no reason to drop it */
 
 /* Bytes. */
-#define FRAME_MOST 1514  /* of a segment: netmap's mfs */
+#define FRAME_MOST 1514  /* of a segment between ports of a switch: netmap's mfs */
 #define HEADERS_MOST 256 /* of all headers before a payload that is to be cut */
 #define IPV4_LEAST 20
 #define IPV6_HEADER 40
@@ -255,7 +255,7 @@ static void insert_fragment_header(struct series *series) {
 }
 
 static bool begin_series(struct series *series, const struct virtio_net_hdr *header, uint8_t gso,
-                         const struct chain *frame) {
+                         const struct chain *frame, uint32_t frame_most) {
     uint32_t have = least(frame->length, HEADERS_MOST);
     read_start(frame, series->headers, have);
     if (!find_headers(series, gso, have)) return false;
@@ -264,7 +264,8 @@ static bool begin_series(struct series *series, const struct virtio_net_hdr *hea
     if (!series->tcp && !series->v4) insert_fragment_header(series);
     /* No longer than the peer of the sender accepts, which may be less than a frame holds. */
     uint32_t wanted = le16toh(header->gso_size);
-    series->step = least(FRAME_MOST - series->headers_len, wanted ? wanted : UINT32_MAX);
+    if (series->headers_len >= frame_most) return false;
+    series->step = least(frame_most - series->headers_len, wanted ? wanted : UINT32_MAX);
     if (series->tcp) return true;
     series->step &= ~7u; /* fragments begin at multiples of 8 */
     uint32_t ip_len = series->v4 ? (uint32_t)(series->transport - series->ip) : 0;
@@ -365,7 +366,7 @@ static bool add_checksum(const struct chain *frame, const struct virtio_net_hdr 
 
 /* To a receiver without headers. */
 static enum nm_drop offload(const struct target *to, const struct virtio_net_hdr *header,
-                            const struct chain *frame) {
+                            const struct chain *frame, uint32_t frame_most) {
     if (!understood(header)) return NM_DROP_BAD;
     uint8_t gso = header->gso_type & (uint8_t)~VIRTIO_NET_HDR_GSO_ECN, field[2];
     bool tcp = gso == VIRTIO_NET_HDR_GSO_TCPV4 || gso == VIRTIO_NET_HDR_GSO_TCPV6;
@@ -378,7 +379,7 @@ static enum nm_drop offload(const struct target *to, const struct virtio_net_hdr
     if (gso == VIRTIO_NET_HDR_GSO_NONE) return deliver(to, frame);
 
     struct series series;
-    if (!begin_series(&series, header, gso, frame)) return NM_DROP_BAD;
+    if (!begin_series(&series, header, gso, frame, frame_most)) return NM_DROP_BAD;
     bool whole = !tcp && series.payload.length <= series.step;
     return whole ? deliver(to, frame) : deliver_series(to, &series);
 }
@@ -399,7 +400,19 @@ void nm_offload(struct nm_outlet *outlet, const struct nm_fragment *packet, uint
         append(&received, &header, to);
         append_part(&received, &sent, from, sent.length - from);
         struct target target = target_of(outlet);
-        drop = to ? deliver(&target, &received) : offload(&target, &header.hdr, &received);
+        drop =
+            to ? deliver(&target, &received) : offload(&target, &header.hdr, &received, FRAME_MOST);
     }
     if (drop != DELIVERED) outlet->kring->stats.drops[drop]++;
+}
+
+enum nm_drop nm_offload_finish(struct nm_outlet *outlet, const struct nm_unfinished *packet,
+                               uint32_t frame_most) {
+    struct chain frame;
+    clear(&frame);
+    for (uint32_t i = 0; i < packet->count; i++)
+        append(&frame, packet->pieces[i].iov_base, (uint32_t)packet->pieces[i].iov_len);
+    if (!frame.length) return NM_DROP_SHORT;
+    struct target target = target_of(outlet);
+    return offload(&target, &packet->header, &frame, frame_most);
 }

@@ -18,4 +18,9 @@ struct nm_fragment {
 void nm_offload(struct nm_outlet *outlet, const struct nm_fragment *packet, uint32_t from,
                 uint32_t to);
 
+/* Finishes a packet from a device, cut into frames of at most `frame_most` bytes: NM_DROPS if it is
+ * in the outlet, else why it is not; NM_DROP_FULL if only room is missing. */
+enum nm_drop nm_offload_finish(struct nm_outlet *outlet, const struct nm_unfinished *packet,
+                               uint32_t frame_most);
+
 #endif

@@ -14,6 +14,11 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why);
 
+/* What stands behind the interface's host rings: a queue for each, which it takes over, also when
+ * it fails; none: nothing. While no host ring is bound. */
+int nm_nic_set_host(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
+                    uint32_t num_queues, struct nm_refusal *why);
+
 /* A port with nothing behind it, to hold memory: any number of rings, none included. */
 int nm_null_create(struct nm_region *region, const char *name, const uint32_t rings[NM_DIRS],
                    const uint32_t slots[NM_DIRS], struct nm_port **out, struct nm_refusal *why);

@@ -98,7 +98,6 @@ def test_a_tap_whose_name_was_taken_meanwhile_comes_back_by_a_later_sighup(fragi
         wait_until(lambda: refused("doomed") == errno.ENXIO)
         fragile.process.send_signal(signal.SIGHUP)
         fragile.wait_for_log("an interface doomed exists already")
-        assert refused("doomed") == errno.ENXIO
     finally:
         ip("link", "del", "doomed")
     fragile.process.send_signal(signal.SIGHUP)

@@ -110,15 +110,25 @@ static int rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per
 
 static int event_fd(void *queue) { return *(int *)queue; }
 
-static void flush(void *queue, struct nm_ring_stats *stats) { (void)queue, (void)stats; }
+static int start(void *queue, struct nm_ring_stats *stats) {
+    (void)queue, (void)stats;
+    return 0;
+}
+
+static void stop(void *queue) { (void)queue; }
 
 static void close_queue(void *queue) {
     close(*(int *)queue);
     free(queue);
 }
 
-static const struct nm_backend_ops backend = {
-    .name = "fuzz", .tx = tx, .rx = rx, .event_fd = event_fd, .flush = flush, .close = close_queue};
+static const struct nm_backend_ops backend = {.name = "fuzz",
+                                              .tx = tx,
+                                              .rx = rx,
+                                              .event_fd = event_fd,
+                                              .start = start,
+                                              .stop = stop,
+                                              .close = close_queue};
 
 static struct nm_port *interface(uint32_t queues, uint32_t slots) {
     void *vector[4];

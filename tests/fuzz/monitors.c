@@ -95,7 +95,12 @@ static int rx(void *arg, struct nm_frame *frames, uint32_t count, uint32_t per_p
 
 static int event_fd(void *arg) { return ((struct queue *)arg)->fd; }
 
-static void flush(void *arg, struct nm_ring_stats *stats) { (void)arg, (void)stats; }
+static int start(void *arg, struct nm_ring_stats *stats) {
+    (void)arg, (void)stats;
+    return 0;
+}
+
+static void stop(void *arg) { (void)arg; }
 
 static void close_queue(void *arg) {
     close(event_fd(arg));
@@ -106,7 +111,8 @@ static const struct nm_backend_ops backend = {.name = "stress",
                                               .tx = tx,
                                               .rx = rx,
                                               .event_fd = event_fd,
-                                              .flush = flush,
+                                              .start = start,
+                                              .stop = stop,
                                               .close = close_queue};
 
 static struct nm_port *interface(void) {

@@ -10,7 +10,7 @@ from cuse_netmap.backends import tap
 from cuse_netmap.config import Change, Config, ConfigError, Memory, diff, load
 
 ROOT = Path(__file__).parents[2]
-TABLES = "[device], [log], [memory], [parameters], [ports.NAME]"
+TABLES = "[device], [log], [memory], [parameters], [interfaces], [ports.NAME]"
 
 
 @pytest.fixture
@@ -157,9 +157,9 @@ def test_port_name_of_an_interface_is_accepted(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null"'),
-        ('backend = "dpdk"', '2: [ports.t] backend: is "dpdk", must be one of "tap", "null"'),
-        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null"'),
+        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw"'),
+        ('backend = "dpdk"', '2: [ports.t] backend: is "dpdk", must be one of "tap", "null", "raw"'),
+        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw"'),
     ],
 )
 def test_port_without_a_known_backend_is_refused(file: Path, line: str, what: str) -> None:

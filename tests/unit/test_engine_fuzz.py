@@ -37,5 +37,5 @@ def test_no_header_of_a_packet_makes_a_switch_read_or_write_out_of_bounds(offloa
 
 @pytest.mark.parametrize("seed", range(1, 3))
 def test_monitors_that_come_and_go_and_ports_that_change_switches_race_with_nobody(monitors: Path, seed: int) -> None:
-    """ABI.md 12.4, 12.5, under ThreadSanitizer: pipes, switches, interfaces, a thread for each; whole frames."""
+    """ABI.md 12.4, 12.5, under ThreadSanitizer: pipes, switches, interfaces, a thread a program; whole frames."""
     fuzz.run(monitors, seed, 50, seconds=50)
