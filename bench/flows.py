@@ -54,7 +54,7 @@ def _start(flow: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def engine_alone(engine: Path, what: Flow, batch: int) -> float:
     """The same by one thread that calls the engine itself."""
-    command = [engine, what.kind, str(batch), str(SECONDS), str(len(what.receivers))]
+    command = [str(engine), what.kind, str(batch), str(SECONDS), str(len(what.receivers))]
     lines = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60).stdout.splitlines()
     return sum(float(line.split()[1]) for line in lines[1:])
 
