@@ -391,7 +391,7 @@ class RawQueue:
     frames: int
     queue: int
     queues: int
-    group: int
+    first: int
 
     def open(self) -> Any:
         """Refused as nm_raw_queue_open says."""

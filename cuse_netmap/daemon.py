@@ -159,6 +159,7 @@ class Daemon:
         with selectors.DefaultSelector() as selector:
             selector.register(waker.reader, selectors.EVENT_READ)
             selector.register(self.notices, selectors.EVENT_READ)
+            selector.register(self.registry.interfaces, selectors.EVENT_READ)
             selector.register(self.registry.regions, selectors.EVENT_READ)
             if self.lifeline is not None:
                 selector.register(self.lifeline, selectors.EVENT_READ)
@@ -169,9 +170,11 @@ class Daemon:
                         return 0
                     if key.fileobj is self.notices:
                         self.notices.read()
-                        with self.control.lock:
-                            self.registry.interfaces.follow()
                         self._look_for_deleted()
+                        continue
+                    if key.fileobj is self.registry.interfaces:
+                        with self.control.lock:
+                            self.registry.follow()
                         continue
                     if key.fileobj is self.registry.regions:
                         with self.control.lock:

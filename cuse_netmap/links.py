@@ -10,6 +10,7 @@ class LinkNotices:
     """A socket to select on; `read` makes it silent until the next notice."""
 
     def __init__(self) -> None:
+        """Of the network namespace that this thread is in."""
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self.socket = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
         self.socket.bind((0, RTMGRP_LINK))

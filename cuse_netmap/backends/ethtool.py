@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a driver says of its queues (SIOCETHTOOL, linux/ethtool.h), in this thread's network namespace."""
+"""What a driver says of itself and its queues (SIOCETHTOOL, linux/ethtool.h), in this thread's network namespace."""
 
 import ctypes
 import fcntl
@@ -8,32 +8,39 @@ import socket
 import struct
 
 SIOCETHTOOL = 0x8946
+ETHTOOL_GDRVINFO = 0x03
 ETHTOOL_GRINGPARAM = 0x10
 ETHTOOL_GCHANNELS = 0x3C
 
 
-def _ask(name: str, command: int, fields: int) -> tuple[int, ...] | None:
-    """The fields behind the command; None if the driver does not say."""
-    data = ctypes.create_string_buffer(struct.pack("I", command), 4 + 4 * fields)
+def _ask(name: str, command: int, size: int) -> bytes | None:
+    """The answer's `size` bytes behind the command; None if the driver does not say."""
+    data = ctypes.create_string_buffer(struct.pack("I", command), 4 + size)
     request = struct.pack("16sP16x", os.fsencode(name), ctypes.addressof(data))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
             fcntl.ioctl(asking, SIOCETHTOOL, request)
         except OSError:
             return None
-    return struct.unpack_from(f"{fields}I", data.raw, 4)
+    return data.raw[4:]
+
+
+def driver(name: str) -> str:
+    """The driver's name; "" if it does not say."""
+    answer = _ask(name, ETHTOOL_GDRVINFO, 192)
+    return answer[:32].split(b"\0")[0].decode(errors="replace") if answer else ""
 
 
 def channels(name: str) -> tuple[int, int]:
     """Receive and transmit queues in use; 1 of each if the driver does not say."""
-    answer = _ask(name, ETHTOOL_GCHANNELS, 8)
+    answer = _ask(name, ETHTOOL_GCHANNELS, 32)
     if answer is None:
         return 1, 1
-    _, _, _, _, rx, tx, _, combined = answer
+    _, _, _, _, rx, tx, _, combined = struct.unpack("8I", answer)
     return max(rx + combined, 1), max(tx + combined, 1)
 
 
 def ring_size(name: str) -> int:
     """Descriptors in a receive ring; 0 if the driver does not say."""
-    answer = _ask(name, ETHTOOL_GRINGPARAM, 8)
-    return answer[4] if answer else 0
+    answer = _ask(name, ETHTOOL_GRINGPARAM, 32)
+    return int(struct.unpack("8I", answer)[4]) if answer else 0

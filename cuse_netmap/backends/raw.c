@@ -292,11 +292,7 @@ static int raw_start(void *queue, struct nm_ring_stats *stats) {
         release(raw);
         stats->drops[NM_DROP_STALE]++;
     }
-    int error = bind_rx(raw, ETH_P_ALL);
-    if (error || raw->config.queues == 1) return error;
-    /* Only bound sockets can share out what arrives. */
-    int fanout = raw->config.group | PACKET_FANOUT_QM << 16;
-    return setsockopt(raw->rx, SOL_PACKET, PACKET_FANOUT, &fanout, sizeof(fanout)) ? -errno : 0;
+    return bind_rx(raw, ETH_P_ALL);
 }
 
 static void raw_stop(void *queue) { bind_rx(queue, 0); }
@@ -339,7 +335,8 @@ static bool make_ring(struct raw_queue *raw) {
 static const char *open_rx(struct raw_queue *raw) {
     raw->rx = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (raw->rx < 0) return "a packet socket";
-    errno = -nm_steer_packet_socket(raw->rx);
+    errno =
+        -nm_steer_packet_queue(raw->rx, raw->config.queue, raw->config.queues, raw->config.first);
     if (errno) return "SO_ATTACH_FILTER";
     if (!set(raw->rx, SOL_PACKET, PACKET_VERSION, TPACKET_V2)) return "PACKET_VERSION";
     if (!set(raw->rx, SOL_PACKET, PACKET_VNET_HDR, 1)) return "PACKET_VNET_HDR";

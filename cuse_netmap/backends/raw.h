@@ -15,7 +15,7 @@ struct nm_raw_config {
     uint32_t frames;     /* that may wait to be received */
     uint32_t queue,
         queues;     /* which of the interface's receive queues this one is, and of how many */
-    uint16_t group; /* the same number for all queues of one interface, and for no other */
+    uint32_t first; /* the first queue's number in a packet (nm_steer_packet_queue) */
 };
 
 /* Opens a queue, which receives only once it is started. -EPERM: no CAP_NET_RAW; -ENXIO: no such

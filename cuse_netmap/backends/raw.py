@@ -109,7 +109,7 @@ class KernelInterface(Interface):
         if self.port.gone:
             return
         try:
-            self.steering.follow()
+            self.port.set_mtu(self.steering.follow())
         except Refused:
             self.port.mark_gone()
 
@@ -149,17 +149,18 @@ def open_port(place: Place, name: str, options: Options) -> Interface:
         count = min(max(ethtool.channels(name)), MOST_QUEUES)
         ring = ethtool.ring_size(name)
         slots = ring if ring >= LEAST_SLOTS else DEFAULT_SLOTS
-        # One group for all queues of this opening: sockets of others must not share it.
-        group = os.getpid() + link.index & 0xFFFF
+        # Drivers count from 1 where they say which queue a packet came by; veth hands on its sender's count from 0.
+        first = 0 if ethtool.driver(name) == "veth" else 1
         queues: list[Any] = []
         undo.callback(_core.close_raw_queues, queues)
         frames = max(slots, DEFAULT_SLOTS)
         for queue in range(count):
-            wanted = _core.RawQueue(link.index, link.mtu + LINK_HEADERS, frames, queue, count, group)
+            wanted = _core.RawQueue(link.index, link.mtu + LINK_HEADERS, frames, queue, count, first)
             queues.append(wanted.open())
         undo.pop_all()
         port = _core.nic_port(place.region, place.events, name, _core.RAW_BACKEND, queues, slots)
         undo.callback(port.close)
+        port.set_mtu(link.mtu)
         description = f"raw, {count} ring pair(s) of {slots} slots"
         interface = KernelInterface(place, link, port, description)
         undo.pop_all()

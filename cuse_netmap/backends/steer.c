@@ -157,16 +157,38 @@ int nm_steer_replace(int link, int program, struct nm_refusal *why) {
     return result < 0 ? nm_refuse(why, -result, "another tc program: %s", strerror(-result)) : 0;
 }
 
+static int listen_to(int fd, struct sock_filter *code, size_t count) {
+    struct sock_fprog filter = {(unsigned short)count, code};
+    int one = 1;
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) ||
+        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)))
+        return -errno;
+    return 0;
+}
+
 int nm_steer_packet_socket(int fd) {
     /* return skb->mark == MARK ? 0 : all of it; */
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_MARK)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NM_STEER_MARK, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX)};
-    struct sock_fprog filter = {sizeof(code) / sizeof(code[0]), code};
-    int one = 1;
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter)) ||
-        setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &one, sizeof(one)))
-        return -errno;
-    return 0;
+    return listen_to(fd, code, sizeof(code) / sizeof(code[0]));
+}
+
+int nm_steer_packet_queue(int fd, uint32_t queue, uint32_t queues, uint32_t first) {
+    /* if (skb->mark == MARK) return 0;
+     * number = max(skb->queue_mapping, first) - first;
+     * return number % queues == queue ? all of it : 0; */
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_MARK)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, NM_STEER_MARK, 7, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_QUEUE)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, first, 1, 0),
+        BPF_STMT(BPF_LD | BPF_W | BPF_IMM, first),
+        BPF_STMT(BPF_ALU | BPF_SUB | BPF_K, first),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, queues),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, queue, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+        BPF_STMT(BPF_RET | BPF_K, 0)};
+    return listen_to(fd, code, sizeof(code) / sizeof(code[0]));
 }

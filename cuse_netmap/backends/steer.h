@@ -44,4 +44,8 @@ int nm_steer_replace(int link, int program, struct nm_refusal *why);
  * To be called before bind(). -errno of setsockopt(2). */
 int nm_steer_packet_socket(int fd);
 
+/* The same for a socket that also sees only what came by one of the interface's `queues` receive
+ * queues. first: skb->queue_mapping of what came by queue 0; less than that says nothing. */
+int nm_steer_packet_queue(int fd, uint32_t queue, uint32_t queues, uint32_t first);
+
 #endif

@@ -133,8 +133,8 @@ class Steering:
         if not egress and not ingress:
             self.claim.leave(None)
 
-    def follow(self) -> None:
-        """To be called after a notice of the kernel's about links: the TAP takes over the interface's MTU.
+    def follow(self) -> int:
+        """To be called after a notice of the kernel's about links: the TAP takes over the interface's MTU, the result.
 
         Refused ENXIO: the interface has been deleted or moved to another network namespace; all that is left to do is
         `close`. ENODEV: somebody has deleted the TAP.
@@ -142,8 +142,10 @@ class Steering:
         with self._inside():
             link = self._link()
             self.name = link.get_attr("IFLA_IFNAME")
+            mtu = int(link.get_attr("IFLA_MTU"))
             if self.tap:
-                self.tap.follow(link.get_attr("IFLA_MTU"))
+                self.tap.follow(mtu)
+            return mtu
 
     def close(self) -> None:
         """The daemon ends, or has no use for the interface any more: all is as before, or blocked (on_exit)."""

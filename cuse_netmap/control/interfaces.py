@@ -3,6 +3,7 @@
 
 import logging
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from cuse_netmap._core import Port
 from cuse_netmap.backends import Interface
 from cuse_netmap.errors import Refused
+from cuse_netmap.links import LinkNotices
 from cuse_netmap.namespace import network_namespace
 
 log = logging.getLogger(__name__)
@@ -25,16 +27,28 @@ class Opened:
     namespace: int  # its inode
     index: int
     interface: Interface
+    notices: LinkNotices
+
+    def close(self) -> None:
+        self.notices.close()
+        self.interface.close()
 
 
 class Interfaces:
-    """Those that are open; `open_interface(name, namespace)` opens one: Refused ENXIO if there is none."""
+    """Those that are open; `open_interface(name, namespace)` opens one: Refused ENXIO if there is none.
+
+    To select on: the kernel says that one of them may have changed, which `follow` looks at.
+    """
 
     def __init__(self, open_interface: Callable[[str, int], Interface]) -> None:
         self.open_interface = open_interface
         self.opened: list[Opened] = []
         self.own = Path("/proc/self/ns/net").stat()
         self.caller: int | None = None  # a descriptor of the network namespace of whom we decide for
+        self.noticed = select.epoll()
+
+    def fileno(self) -> int:
+        return self.noticed.fileno()
 
     @contextmanager
     def seen_by(self, pid: int) -> Iterator[None]:
@@ -74,8 +88,15 @@ class Interfaces:
         port = self.find(name)
         if port or self.caller is None or not (index := _index(name, self.caller)):
             return port
-        interface = self.open_interface(name, self.caller)
-        self.opened.append(Opened(name, os.fstat(self.caller).st_ino, index, interface))
+        with network_namespace(self.caller):
+            notices = LinkNotices()
+        try:
+            interface = self.open_interface(name, self.caller)
+        except OSError:
+            notices.close()
+            raise
+        self.noticed.register(notices, select.EPOLLIN)
+        self.opened.append(Opened(name, os.fstat(self.caller).st_ino, index, interface, notices))
         log.info("netmap:%s is %s", name, interface.description)
         return interface.port
 
@@ -87,19 +108,27 @@ class Interfaces:
         for one in self.opened:
             if one.interface.port is port and not port.files:
                 self.opened.remove(one)
-                one.interface.close()
+                one.close()
                 return
 
-    def follow(self) -> None:
-        """The kernel says that some interface has changed."""
+    def follow(self) -> list[Port]:
+        """Looks at those whose network namespace had news; the ports of those that have gone."""
+        ready = {fd for fd, _ in self.noticed.poll(0)}
+        gone = []
         for one in self.opened:
-            one.interface.follow()
+            if one.notices.fileno() in ready:
+                one.notices.read()
+                one.interface.follow()
+                if one.interface.port.gone:
+                    gone.append(one.interface.port)
+        return gone
 
     def close(self) -> None:
         """When nobody can use any of them."""
         for one in self.opened:
-            one.interface.close()
+            one.close()
         self.opened.clear()
+        self.noticed.close()
 
 
 def _index(name: str, namespace: int) -> int:

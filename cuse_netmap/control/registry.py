@@ -232,6 +232,13 @@ class Registry:
         self._want_host_rings(port, host_rings)
         return port
 
+    def follow(self) -> None:
+        """The kernel has said that an open interface may have changed: one that is no more leaves its switch."""
+        for port in self.interfaces.follow():
+            if port.attached:
+                self.vale.drop(port)
+                self.let_go(port)
+
     def _want_host_rings(self, port: Port, count: int) -> None:
         interface = self._behind(port)
         if interface and count:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from cuse_netmap.client import Port
+from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.host import Host
+from tests.support.veth import Wire
 
 PORTS = """
 [ports.tap0]
@@ -49,4 +51,28 @@ def wire(host: Host) -> Iterator[Port]:
     """The program's side of tap1."""
     del host
     with Port("tap1") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Wire]:
+    """Two hosts joined by v0 and v1, for all tests of a module."""
+    with Wire() as made:
+        yield made
+
+
+@pytest.fixture
+def near(wires: Daemon, hosts: Wire) -> Iterator[Wire]:
+    """The test is a program on the near host, whose interface is v0, as in a container."""
+    del wires
+    with network_namespace(hosts.near.namespace):
+        yield hosts
+
+
+@pytest.fixture
+def far(near: Wire) -> Iterator[Host]:
+    """A raw socket on the far host's v1."""
+    with network_namespace(near.far.namespace):
+        opened = Host("v1")
+    with opened:
         yield opened

@@ -105,18 +105,25 @@ class Peer:
 
 
 class Wire:
-    """The near host, whose interface v0 a test steers, and the far one with v1, which computes its checksums itself."""
+    """The near host, whose interface v0 a test uses, and the far one with v1.
 
-    def __init__(self) -> None:
+    queues: of each of the two, in either direction. offloads: the far stack leaves checksums and segmentation to v1,
+    which leaves them to whoever receives.
+    """
+
+    def __init__(self, *, queues: int = 1, offloads: bool = False) -> None:
         with ExitStack() as undo:
             self.near = Peer("v0", "10.9.0.1", "10.9.0.2")
             undo.callback(self.near.close)
             self.far = Peer("v1", "10.9.0.2", "10.9.0.1")
             undo.callback(self.far.close)
-            self.near.run(f"ip link add v0 type veth peer name v1 netns {self.far.sleeper.pid}")
+            each = f"numrxqueues {queues} numtxqueues {queues}"
+            peer = f"peer name v1 {each} netns {self.far.sleeper.pid}"
+            self.near.run(f"ip link add v0 {each} type veth {peer}")
             self.near.set_up()
             self.far.set_up()
-            self._compute_checksums()
+            if not offloads:
+                self._compute_checksums()
             assert self.near.pings()
             self.undo = undo.pop_all()
 
