@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import flows
 
 from cuse_netmap.device import URING_SWITCH, program, uring_enabled
 from cuse_netmap.namespace import unshare_mounts
@@ -30,7 +32,10 @@ SOURCES = {
     "fuse_noop": [HERE / "fuse_noop.c"],
     "sync": [HERE / "sync.c"],
     "wire": [HERE / "wire.c", PACKAGE / "programs" / "frame.c"],
+    "flow": [HERE / "flow.c"],
+    "engine": [HERE / "engine.c", HERE.parent / "build" / "plain" / "libcuse_netmap_core.a"],
 }
+LIBRARIES = {"fuse_noop": ["-luring"], "engine": ["-luring"]}
 CLONE_NEWNET = 0x40000000
 SYNC_ROUNDS, SYNC_CALLS = 15, 4000
 SEND_ROUNDS, SEND_FRAMES = 7, 500_000
@@ -91,7 +96,7 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name, sources in SOURCES.items():
-            libraries = ["-luring"] if name == "fuse_noop" else []
+            libraries = LIBRARIES.get(name, [])
             includes = [f"-I{PACKAGE / 'include'}", f"-I{PACKAGE}"]
             subprocess.run(["gcc", *CFLAGS, *includes, "-o", folder / name, *sources, *libraries], check=True)
 
@@ -198,6 +203,25 @@ class Bench:
         yield Row("wake-up by a frame, median", statistics.median(ours), "us", statistics.median(bare))
         yield Row("wake-up by a frame, p99", percentile(ours, 0.99), "us", percentile(bare, 0.99))
 
+    def pipe(self) -> Iterator[Row]:
+        """One program sends over a pipe, another receives, at batches from one frame to all that fit."""
+        yield from self._flow(flows.PIPE, flows.SWEEP, least=20)
+
+    def vale(self) -> Iterator[Row]:
+        """The same over a switch: what arrives."""
+        yield from self._flow(flows.VALE, flows.SWEEP, least=6)
+
+    def broadcast(self) -> Iterator[Row]:
+        """One program sends to everybody, eight receive: what arrives in all."""
+        yield from self._flow(flows.BROADCAST, [flows.JUDGED], least=4)
+
+    def _flow(self, what: flows.Flow, batches: Sequence[int], least: float) -> Iterator[Row]:
+        with self.daemon("--no-ports"):
+            for batch, ours, bare in flows.measure(self.folder / "flow", self.folder / "engine", what, batches):
+                judged = "figure" if batch == flows.JUDGED else ""
+                name = f"{what.kind}, batches of {batch}"
+                yield Row(name, ours / 1e6, "Mpps", bare / 1e6, judged, least=least if judged else None)
+
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
         starts, sizes = [], []
@@ -228,6 +252,9 @@ MEASUREMENTS = {
     "send": Bench.send,
     "receive": Bench.receive,
     "wake": Bench.wake,
+    "pipe": Bench.pipe,
+    "vale": Bench.vale,
+    "broadcast": Bench.broadcast,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]

@@ -6,11 +6,12 @@ import os
 
 
 class Refused(OSError):
-    """`errno` goes to the program, `reason` to the log."""
+    """`errno` goes to the program, `reason` to the log, unless the answer is an ordinary one that is `expected`."""
 
-    def __init__(self, errno: int, reason: str) -> None:
+    def __init__(self, errno: int, reason: str, *, expected: bool = False) -> None:
         super().__init__(errno, reason)
         self.reason = reason
+        self.expected = expected
 
     @property
     def code(self) -> str:

@@ -52,6 +52,8 @@ def in_tables(found: Tree) -> Iterator[str]:
     device = found["device"]
     doors = " and ".join(device["doors"].split())
     yield f"{device['node']}: {doors} door, {device['transport']}, mmap by {device['mmap']}"
+    if device["mmap"] == "helper":
+        yield "programs map it with the helper: cuse-netmap run PROGRAM; all programs: cuse-netmap preload --enable"
     yield f"cuse-netmap {device['version']}, pid {device['pid']}"
     for number, region in found["memory"].items():
         pools = ", ".join(f"{region[pool]['used']} of {region[pool]['total']} {pool}" for pool in ("if", "ring", "buf"))

@@ -217,7 +217,7 @@ class Control:
         return True
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
-        if refusal is not None and refusal.errno != errno.EINTR:
+        if refusal is not None and refusal.errno != errno.EINTR and not refusal.expected:
             _log_refusal(request.pid, command_of(request.pid), what, refusal)
         request.reply(-(refusal.errno or errno.EIO) if refusal else 0)
 

@@ -303,7 +303,7 @@ class Vale:
             first = asked.port_idx if index == asked.bridge_idx else 0
             if found := self._first_port(index, first):
                 return found
-        raise Refused(errno.ENOENT, "there is no further VALE port")
+        raise Refused(errno.ENOENT, "there is no further VALE port", expected=True)
 
     def _first_port(self, index: int, first: int) -> tuple[str, ValeList] | None:
         bridge = self.bridges[index]

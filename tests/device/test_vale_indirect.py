@@ -352,6 +352,7 @@ def test_ports_come_and_go_while_a_pointer_waits(two: tuple[Port, Port]) -> None
 
 WAITS = """
 import sys
+sys.path.append(sys.argv[2])
 from tests.support.held_back import HeldBack
 from tests.support.switches import opened
 from cuse_netmap.client import NS_INDIRECT
@@ -370,7 +371,7 @@ else:
 def test_a_program_killed_while_its_pointer_waits_is_gone_with_its_port(two: tuple[Port, Port], call: str) -> None:
     """Issue B, bad input: and the switch goes on."""
     a, b = two
-    with Program(Path(sys.executable), "-c", WAITS, call) as program:
+    with Program(Path(sys.executable), "-c", WAITS, call, Path(__file__).parents[2]) as program:
         program.wait_for("ready")
         time.sleep(0.05)
         program.kill()

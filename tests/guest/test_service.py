@@ -4,6 +4,7 @@
 import ctypes
 import errno
 import grp
+import json
 import os
 import stat
 import subprocess
@@ -160,6 +161,27 @@ def test_state_files_are_there_under_systemd_for_root_and_the_group() -> None:
     shown = run("cuse-netmap", "status").stdout
     assert "/dev/netmap: " in shown
     assert "tap0" in shown
+    assert ("cuse-netmap preload --enable" in shown) == (kernel_version() < (6, 9))
+
+
+def test_an_interface_of_the_kernel_is_cut_off_from_its_host_and_given_back() -> None:
+    """ABI.md 12.1, 12.2 under the service's capabilities and system call filter: tcx (6.6), or cls_bpf before.
+
+    The tests have a network namespace of their own, so the interface is found where the program is.
+    """
+    run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "w0")
+    try:
+        for name in ("v0", "w0"):
+            run("ip", "link", "set", name, "up")
+        before = run("tc", "qdisc", "show", "dev", "v0").stdout
+        run("cuse-netmap", "gen", "netmap:v0", "-n", "100")
+        peer = json.loads(run("ip", "-s", "-j", "link", "show", "w0").stdout)[0]
+        assert peer["stats64"]["rx"]["packets"] >= 100
+        wait_for(lambda: "v0 released by" in journal(), "not released")
+        assert run("tc", "qdisc", "show", "dev", "v0").stdout == before
+        assert "prog" not in run("ip", "-d", "link", "show", "v0").stdout
+    finally:
+        run("ip", "link", "del", "v0")
 
 
 def test_state_files_of_a_killed_service_are_replaced() -> None:
