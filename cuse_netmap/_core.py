@@ -603,6 +603,10 @@ class OpenFile:
         """A sync loop runs."""
         return bool(self.file.kloop != ffi.NULL)
 
+    def speaks(self, version: int) -> None:
+        """The API version of the program, before `register`: it tells the layout of its netmap_if."""
+        self.file.api = min(version, lib.NETMAP_API)
+
     def register(self, port: Port, request: bytes) -> bytes:
         """Binds rings as an nmreq_register asks; returns it completed. Refused as nm_file_register says."""
         body, why = ffi.new("struct nmreq_register *"), _Why()

@@ -366,6 +366,21 @@ static void give_back_extra(struct nm_port *port, const struct nm_file *file,
 /* ---- register and unregister ------------------------------------------------------------------
  */
 
+/* Where the offsets begin in the netmap_if of API 10, which also had no extra buffers. */
+#define OFFSETS_OF_API_10 40
+#define API_OF_HOST_RINGS 14
+
+static bool speaks_older_than(const struct nm_file *file, uint32_t api) {
+    return file->api && file->api < api;
+}
+
+/* Programs from before there could be several host rings count one in each direction. */
+static uint32_t seen_entries(const struct nm_port *port, const struct nm_file *file,
+                             enum nm_dir dir) {
+    if (speaks_older_than(file, API_OF_HOST_RINGS)) return port->num_rings[dir] + 1;
+    return if_entries(port, dir);
+}
+
 static void create_if(struct nm_port *port, struct nm_file *file) {
     struct nm_region *region = port->region;
     uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_IF);
@@ -375,16 +390,21 @@ static void create_if(struct nm_port *port, struct nm_file *file) {
     nifp->ni_flags = nm_region_extmem(region) ? NI_PRIV_MEM : 0;
     nifp->ni_tx_rings = port->num_rings[NM_TX];
     nifp->ni_rx_rings = port->num_rings[NM_RX];
-    nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];
-    nifp->ni_host_rx_rings = if_entries(port, NM_RX) - port->num_rings[NM_RX];
+    if (!speaks_older_than(file, API_OF_HOST_RINGS)) {
+        nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];
+        nifp->ni_host_rx_rings = if_entries(port, NM_RX) - port->num_rings[NM_RX];
+    }
     uint64_t here = nm_region_offset(region, NM_POOL_IF, object);
-    ssize_t *ring_ofs = nifp->ring_ofs; /* tx, host tx, rx, host rx; 0: not bound */
+    bool api_10 = speaks_older_than(file, 11);
+    /* tx, host tx, rx, host rx; 0: not bound */
+    ssize_t *ring_ofs = api_10 ? (ssize_t *)((char *)nifp + OFFSETS_OF_API_10) : nifp->ring_ofs;
     for (int d = NM_TX; d >= NM_RX; d--) {
-        for (uint32_t i = file->first[d]; i < file->last[d]; i++)
+        uint32_t entries = seen_entries(port, file, d);
+        for (uint32_t i = file->first[d]; i < file->last[d] && i < entries; i++)
             ring_ofs[i] =
                 (ssize_t)(nm_region_offset(region, NM_POOL_RING, port->krings[d][i].ring_object) -
                           here);
-        ring_ofs += if_entries(port, d);
+        ring_ofs += entries;
     }
     file->nifp = nifp;
     file->if_object = object;

@@ -171,6 +171,7 @@ struct nm_file {
     bool no_tx_poll, exclusive;
     struct nm_offsets *offsets; /* of the register to come or under way; NULL: none */
     uint32_t extra_bufs;
+    uint32_t api; /* of the program, set before register: the layout of its netmap_if; 0: today's */
     uint32_t if_object;
     struct netmap_if *nifp;
     struct nm_file *next_file;          /* in the port's chain */

@@ -288,7 +288,7 @@ class Control:
     def _register(self, given: Transaction, work: Work) -> None:
         asked = Register.decode(given.body)
         work.options.place(self.registry, work.request.open, asked)
-        answer = self._bind(work, given.header.name, asked)
+        answer = self._bind(work, given.header.name, asked, given.header.version)
         try:
             work.options.bound(self.registry, work.request.open, answer)
             if unknown := work.options.unknown():
@@ -301,8 +301,9 @@ class Control:
             raise
         given.answer = answer.encode()
 
-    def _bind(self, work: Work, name: str, asked: Register) -> Register:
+    def _bind(self, work: Work, name: str, asked: Register, version: int) -> Register:
         request, command = work.request, command_of(work.request.pid)
+        request.open.speaks(version)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         work.bound = True
         self.registry.holders[request.open.id].uid = request.uid
@@ -337,7 +338,7 @@ class Control:
             self._legacy_command(given, legacy.command(given))
             return
         name, asked = legacy.to_register(given)
-        legacy.from_register(given, self._bind(work, name, asked))
+        legacy.from_register(given, self._bind(work, name, asked, given.version))
 
     def _legacy_command(self, given: Legacy, command: legacy.Command) -> None:
         name, answer = REQUESTS[command.type].decide(self.registry, given.name, command.body(given))

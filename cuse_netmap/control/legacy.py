@@ -3,13 +3,14 @@
 
 import errno
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from cuse_netmap.control.requests import (
     API,
     LEGACY_DO_RX_POLL,
+    LEGACY_FLAGS_VERSION,
     LEGACY_HW_RING,
     LEGACY_MIN_VERSION,
     LEGACY_MODE_MASK,
@@ -48,8 +49,16 @@ def check_version(request: Legacy) -> None:
         raise Refused(errno.EINVAL, f"API version {version}; {LEGACY_MIN_VERSION} and later are served, this is {API}")
 
 
+def without_what_came_later(request: Legacy) -> Legacy:
+    """What the request's version of the API says: nothing in fields that it did not have."""
+    if request.version < LEGACY_FLAGS_VERSION:
+        return replace(request, arg2=0, arg3=0, flags=0)
+    return request
+
+
 def to_register(request: Legacy) -> tuple[str, Register]:
     """The name and the REGISTER that a NIOCREGIF means. Refused ENOMEM: a pipe's name does not fit."""
+    request = without_what_came_later(request)
     name, ring = request.name, request.ringid & LEGACY_RING_MASK
     mode = request.flags & LEGACY_MODE_MASK
     if mode == Mode.DEFAULT:
@@ -85,7 +94,8 @@ def to_register(request: Legacy) -> tuple[str, Register]:
 def from_register(request: Legacy, answer: Register) -> None:
     """What NIOCREGIF writes back; name, version, ringid, flags, cmd and arg1 stay as sent."""
     request.offset = answer.offset & U32
-    request.arg3 = answer.extra_bufs
+    if request.version >= LEGACY_FLAGS_VERSION:
+        request.arg3 = answer.extra_bufs
     _sizes(request, answer)
 
 
@@ -118,7 +128,7 @@ def _polling(request: Legacy) -> ValePolling:
 
 
 def _port_info(request: Legacy) -> PortInfo:
-    return PortInfo(mem_id=request.arg2)
+    return PortInfo(mem_id=without_what_came_later(request).arg2)
 
 
 def _header_back(request: Legacy, answer: PortHeader) -> None:
@@ -172,4 +182,5 @@ def _sizes(request: Legacy, answer: Register | PortInfo) -> None:
     request.memsize = answer.memsize & U32
     request.tx_slots, request.rx_slots = answer.tx_slots, answer.rx_slots
     request.tx_rings, request.rx_rings = answer.tx_rings, answer.rx_rings
-    request.arg2 = answer.mem_id
+    if request.version >= LEGACY_FLAGS_VERSION:
+        request.arg2 = answer.mem_id

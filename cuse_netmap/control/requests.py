@@ -24,8 +24,9 @@ IOCTL_NAMES = {
 }
 
 API = 14
-CTRL_VERSIONS = range(14, 16)
-LEGACY_MIN_VERSION = 11
+CTRL_VERSIONS = range(12, 16)  # the kernel's: 14 and 15
+LEGACY_MIN_VERSION = 10
+LEGACY_FLAGS_VERSION = 11  # nr_arg3 and nr_flags, and a meaning of nr_arg2, since then
 
 GLOBAL_MEM_ID = 1
 

@@ -8,8 +8,9 @@ import errno
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from cuse_netmap.control import bodies
 from cuse_netmap.control.requests import (
-    BODY_SIZES,
+    API,
     CTRL_VERSIONS,
     OPTION_SIZES,
     Header,
@@ -50,7 +51,7 @@ class GivenOption:
 
 @dataclass
 class Transaction:
-    """A request on its way through: `answer` becomes the body."""
+    """A request on its way through: `answer` becomes the body. Both are today's structs, whatever the version."""
 
     memory: Memory
     address: int
@@ -65,7 +66,8 @@ class Transaction:
     def write_back(self, succeeded: bool) -> None:
         """The header and every option's header always; bodies only on success. Refused EFAULT."""
         if succeeded and self.answer is not None:
-            self.memory.write(self.header.body, self.answer)
+            old = bodies.from_today(self.header.version, self.header.reqtype, self.answer)
+            self.memory.write(self.header.body, old)
         for option in self.options:
             option.header.status = option.status
             self.memory.write(option.address, option.header.encode())
@@ -83,14 +85,15 @@ def read_rest(transaction: Transaction) -> None:
     """Checks the header and reads body and options. Refused EINVAL, EFAULT, EMSGSIZE."""
     header = transaction.header
     if header.version not in CTRL_VERSIONS:
-        raise Refused(errno.EINVAL, f"API version {header.version}, this is {CTRL_VERSIONS.start}")
+        raise Refused(errno.EINVAL, f"API version {header.version}, this is {API}")
     if header.reserved:
         raise Refused(errno.EINVAL, "nr_reserved is not 0")
-    size = BODY_SIZES.get(header.reqtype, 0)
+    size = bodies.body_size(header.version, header.reqtype)
     if bool(size) != bool(header.body):
         raise Refused(errno.EINVAL, f"nr_body is {header.body:#x}, the request has a body of {size} bytes")
     if size:
-        transaction.body = transaction.memory.read(header.body, size)
+        body = transaction.memory.read(header.body, size)
+        transaction.body = bodies.to_today(header.version, header.reqtype, body)
     _read_options(transaction, size)
     header.raw_name = header.raw_name[:-1] + b"\0"
 

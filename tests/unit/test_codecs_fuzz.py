@@ -71,7 +71,7 @@ def chains(random_source: random.Random) -> Iterator[Block]:
         body = random_source.choice([places[0], places[0], 0, *wrong])
         if kind not in BODY_SIZES and random_source.random() < 0.9:
             body = 0
-        version = random_source.choice([14, 14, 14, 15, random_source.getrandbits(16)])
+        version = random_source.choice([12, 13, 14, 14, 14, 15, random_source.getrandbits(16)])
         reserved = random_source.choice([0, 0, 0, random_source.getrandbits(32)])
         options = random_source.choice([0, places[0], places[0], *wrong])
         name = random_source.randbytes(64)
