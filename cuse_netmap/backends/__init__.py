@@ -41,6 +41,13 @@ class Interface:
         """Of the interface now, in bytes; 0 if there is none. Refused ENXIO: it has gone."""
         return 0
 
+    def device(self) -> tuple[int, int] | None:
+        """The kernel's interface: a descriptor of its network namespace, the caller's to close, and its index there.
+
+        None: there is none.
+        """
+        return None
+
     def deleted(self) -> bool:
         """Somebody has deleted the interface."""
         return False

@@ -103,6 +103,9 @@ class KernelInterface(Interface):
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the interface {self.link.name} has disappeared") from error
 
+    def device(self) -> tuple[int, int]:
+        return os.dup(self.namespace), self.link.index
+
     def deleted(self) -> bool:
         return self.port.gone
 

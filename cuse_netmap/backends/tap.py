@@ -68,6 +68,9 @@ class TapInterface(Interface):
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the TAP device {self.name} has been deleted") from error
 
+    def device(self) -> tuple[int, int]:
+        return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), self.index
+
     def deleted(self) -> bool:
         poller = select.poll()
         poller.register(self.fd, 0)

@@ -7,6 +7,7 @@ threads; the inbox sees to it that no user holds them all. Releases have a threa
 
 import errno
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from functools import partial
 
 from cuse_netmap import _core
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
-from cuse_netmap.control import kloop, legacy, transaction
+from cuse_netmap.control import device_ioctls, kloop, legacy, transaction
 from cuse_netmap.control.admin import REQUESTS
 from cuse_netmap.control.memory import MemoryRequest
 from cuse_netmap.control.options import RegisterOptions
@@ -233,10 +234,29 @@ class Control:
                 return self._legacy(request, name)
             case code if code == NIOCHELPERTOKEN and self.helper is not None:
                 return self._token(request, self.helper)
+            case code if code in device_ioctls.NAMES:
+                return self._device(request, name)
             case code if code == NIOCCONFIG:
                 raise Refused(errno.EINVAL, "no bridge has a configuration")
             case _:
                 raise Refused(errno.EOPNOTSUPP, "netmap has no such ioctl")
+
+    def _device(self, request: Request, name: str) -> Work:
+        """What any socket answers, of the interface that the descriptor is bound to."""
+        device: tuple[int, int] | None = None
+
+        def decide(_work: Work) -> None:
+            nonlocal device
+            device = self.registry.device(request.open)
+
+        def finish(_succeeded: bool) -> None:
+            if device:
+                try:
+                    device_ioctls.carry_out(request, *device)
+                finally:
+                    os.close(device[0])
+
+        return Work(request, name, decide, finish)
 
     def _token(self, request: Request, helper: HelperServer) -> Work:
         """What the preloaded helper asks on behalf of an mmap."""
@@ -352,7 +372,8 @@ def _log_refusal(pid: int, program: str, what: str, refusal: Refused) -> None:
 
 
 def _ioctl_name(command: int) -> str:
-    return IOCTL_NAMES.get(command, f"ioctl {command:#x}")
+    known = IOCTL_NAMES.get(command) or device_ioctls.NAMES.get(command)
+    return known or f"ioctl {command:#x}"
 
 
 def _type_name(number: int) -> str:

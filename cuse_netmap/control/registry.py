@@ -297,6 +297,15 @@ class Registry:
         self.holders[open_file.id] = Holder(open_file, port, parsed, pid, command, in_vain)
         return answer
 
+    def device(self, open_file: OpenFile) -> tuple[int, int]:
+        """The network interface that the file is bound to, as Interface.device says. Refused EOPNOTSUPP: none."""
+        holder = self.holders.get(open_file.id)
+        interface = holder and self._behind(holder.port)
+        device = interface and interface.device()
+        if not device:
+            raise Refused(errno.EOPNOTSUPP, "the descriptor is bound to no network interface")
+        return device
+
     def map(self, open_file: OpenFile) -> None:
         """Its program maps the memory through the helper. Refused EINVAL: it is not registered."""
         holder = self.holders.get(open_file.id)
