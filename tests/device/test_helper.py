@@ -74,9 +74,9 @@ def test_a_forged_token_buys_nothing(port: Port) -> None:
 
 
 def test_a_token_dies_with_its_file(daemon: Daemon) -> None:
-    with Port("helper", NULL_PORT) as opened:
+    with Port("mortal", NULL_PORT) as opened:  # a name that no other test's line in the log has
         value, path = token(opened.fd)
-    daemon.wait_for_log("helper released", 20)
+    daemon.wait_for_log("mortal released", 20)
     assert fetch(value, path) is None
 
 
