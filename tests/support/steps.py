@@ -15,6 +15,14 @@ def wait_until(true: Callable[[], object], seconds: float = 10.0) -> None:
         time.sleep(0.005)
 
 
+def wait_until_equal(now: Callable[[], str], expected: str, seconds: float = 10.0) -> None:
+    """AssertionError with the difference if it does not become so in time."""
+    deadline = time.monotonic() + seconds
+    while (found := now()) != expected and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert found == expected
+
+
 def refused(name: str) -> int | None:
     """The errno with which a port does not open; 0 if it does."""
     try:

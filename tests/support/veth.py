@@ -61,6 +61,13 @@ class Peer:
         self.run("ip link set lo up")
         self.run(f"ip link set {self.interface} up")
 
+    def wait_until_up(self) -> None:
+        """The kernel tells of a carrier up to a second after frames pass; what `ip link` says stands still from then."""
+        deadline = time.monotonic() + SOON
+        while " state UP " not in self.run(f"ip -o link show {self.interface}"):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
     def mac(self) -> bytes:
         _, _, rest = self.run(f"ip -o link show {self.interface}").partition("link/ether ")
         return bytes.fromhex(rest.split()[0].replace(":", ""))
@@ -125,6 +132,9 @@ class Wire:
             if not offloads:
                 self._compute_checksums()
             assert self.near.pings()
+            self.near.wait_until_up()
+            self.far.wait_until_up()
+            self.untouched = self.near.settings()  # while no program has v0
             self.undo = undo.pop_all()
 
     def _compute_checksums(self) -> None:
