@@ -62,7 +62,7 @@ class Peer:
         self.run(f"ip link set {self.interface} up")
 
     def wait_until_up(self) -> None:
-        """The kernel tells of a carrier up to a second after frames pass; what `ip link` says stands still from then."""
+        """The kernel tells of a carrier up to a second after frames pass; from then on `ip link` says the same."""
         deadline = time.monotonic() + SOON
         while " state UP " not in self.run(f"ip -o link show {self.interface}"):
             assert time.monotonic() < deadline
