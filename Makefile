@@ -55,10 +55,12 @@ serve = setpriv --pdeathsig TERM $(VENV)/bin/cuse-netmap serve $(ARGS)
 run: build ## serve /dev/netmap in the foreground until ctrl-C (ARGS='--tap tap1 ...')
 	@test -t 0 || exec $(serve); set -m; $(serve); exit
 
+# A file of tests is one worker's, with a /dev of its own; CUSE devices are everybody's, so there all files are.
+WORKERS := $(if $(wildcard /dev/cuse),0,$(shell nproc))
 # SAFEPATH: the variant under test is imported from where it was built, never by chance from the current folder.
 pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
 	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
-	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
+	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --junit-xml build/$(1).xml $(ARGS)
 
 .PHONY: test
 test: build ## run the tests, as root to run them all (ARGS='-k poll ...')

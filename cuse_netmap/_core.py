@@ -291,6 +291,11 @@ class Port:
                 return True
         return False
 
+    @property
+    def mtu(self) -> int:
+        """Bytes, of the interface behind it as the daemon last heard; 0 if there is none."""
+        return int(self.pointer.mtu)
+
     def set_mtu(self, mtu: int) -> None:
         """Bytes; looked at when the first program registers."""
         lib.nm_port_set_mtu(self.pointer, mtu)

@@ -14,6 +14,7 @@ from cuse_netmap.namespace import unshare_mounts
 from tests.support import clients
 from tests.support import daemon as daemons
 from tests.support.daemon import Daemon
+from tests.support.places import mount_private_places
 from tests.support.ways import WAYS, ways_here
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def pytest_configure() -> None:
     """Nothing that a test mounts or creates is seen outside, or outlives the run."""
     if not MISSING:
         unshare_mounts()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            mount_private_places()
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
