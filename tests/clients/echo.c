@@ -4,6 +4,7 @@
  *
  *   echo netmap:tap0 LENGTH COUNT */
 #define NETMAP_WITH_LIBS
+#include "patience.h"
 #include <net/netmap_user.h>
 #include <poll.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@ int main(int argc, char **argv) {
     unsigned length = (unsigned)atoi(argv[2]), left = (unsigned)atoi(argv[3]);
     while (left) {
         struct pollfd file = {.fd = NETMAP_FD(port), .events = POLLIN};
-        if (poll(&file, 1, 5000) <= 0 || file.revents & POLLERR) {
+        if (poll(&file, 1, at_most(5000)) <= 0 || file.revents & POLLERR) {
             fprintf(stderr, "nothing came: %x\n", file.revents);
             return 1;
         }
