@@ -63,7 +63,7 @@ pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
 	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --junit-xml build/$(1).xml $(ARGS)
 
 .PHONY: test
-test: build ## run the tests, as root to run them all (ARGS='-k poll ...')
+test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a slow machine PATIENCE=20)
 	@$(call pytest,junit)
 
 .PHONY: test-sanitize

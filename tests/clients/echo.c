@@ -4,6 +4,7 @@
  *
  *   echo netmap:tap0 LENGTH COUNT [begin]    begin: sends a frame before the first has come */
 #define NETMAP_WITH_LIBS
+#include "patience.h"
 #include <net/netmap_user.h>
 #include <poll.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ int main(int argc, char **argv) {
     if (argc > 4 && (length > sizeof(zeros) || !nm_inject(port, zeros, length))) return 1;
     while (left) {
         struct pollfd file = {.fd = NETMAP_FD(port), .events = POLLIN};
-        if (poll(&file, 1, 5000) <= 0 || file.revents & POLLERR) {
+        if (poll(&file, 1, at_most(5000)) <= 0 || file.revents & POLLERR) {
             fprintf(stderr, "nothing came: %x\n", file.revents);
             return 1;
         }

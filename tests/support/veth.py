@@ -15,10 +15,11 @@ from typing import Self
 
 from cuse_netmap import _core
 from cuse_netmap.namespace import network_namespace
+from tests.support.patience import at_most
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM, ETHTOOL_STSO = 0x17, 0x1F
-SOON = 5.0  # for what comes
+SOON = at_most(5.0)  # for what comes
 QUIET = 0.3  # for what must not come
 
 
@@ -44,7 +45,9 @@ class Peer:
         # A sanitizer build is for our own code, not for `ip`.
         others = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
         with network_namespace(self.namespace):
-            done = subprocess.run(command.split(), env=others, capture_output=True, text=True, check=False, timeout=20)
+            done = subprocess.run(
+                command.split(), env=others, capture_output=True, text=True, check=False, timeout=at_most(20)
+            )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
