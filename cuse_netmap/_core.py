@@ -210,6 +210,11 @@ class RingState:
     stats: RingStats
 
 
+def set_forward_all(on: bool) -> None:
+    """Netmap's parameter fwd."""
+    lib.nm_set_forward_all(on)
+
+
 def set_no_timestamp(on: bool) -> None:
     """Netmap's parameter no_timestamp."""
     lib.nm_set_no_timestamp(on)

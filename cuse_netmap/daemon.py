@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from cuse_netmap import __version__, config, device, notify, state_tree
 from cuse_netmap import log as logs
-from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_no_timestamp
+from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_forward_all, set_no_timestamp
 from cuse_netmap.backends import BACKENDS, Interface, Place, claims
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
@@ -79,6 +79,7 @@ class Daemon:
             self.events = Events()
             self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
             self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
+            self.parameters.on_change("fwd", lambda value: set_forward_all(bool(value)))
             self.parameters.on_change("bridge_batch", set_bridge_batch)
             self.registry = Registry(self.region, self.parameters, self._open_interface)
             for port in self.config.ports.values():

@@ -71,6 +71,7 @@ struct nm_kring {
     uint32_t caller; /* during a sync: the thread whose memory slots may point to, or 0 */
     bool waiting;    /* the sync under way may wait for that memory */
     bool wanted;     /* somebody sleeps until nm_kring_wake */
+    bool forwarded;  /* the latest sync has put packets into TX rings, which are to be synced */
 
     /* An RX ring that others fill, from another thread than the one that syncs it: packets are
      * written from `filled` on, which then is stored with release order, up to the slot before
@@ -111,6 +112,11 @@ struct nm_port_ops {
      * back. RX: slots [hwcur, head) are given back, then fill from hwtail on. Publishes nothing:
      * the engine does. -errno goes to POLLERR, never to an ioctl's result, but NM_NEEDS_CALLER. */
     int (*sync)(struct nm_kring *kring, uint32_t head);
+    /* Before the sync of an RX ring: slots [hwcur, head) are about to be given back, and packets of
+     * them that say NS_FORWARD, or `all`, go on: what came by the wire to the host's stack, what
+     * came from there by the first host ring to the hardware TX rings (`down`: only then), by
+     * moving head and cur there. Whether it put anything into a TX ring. NULL: there is no host. */
+    bool (*forward)(struct nm_kring *kring, uint32_t head, bool all, bool down);
     /* Somebody sleeps: call nm_kring_wake once another sync may get further. With `ready` it is
      * for the next edge: there is something for the client already, which it may take and then
      * sleep without another call. The ring's busy flag is held. */
@@ -240,6 +246,10 @@ void nm_file_arm(struct nm_file *file);
 /* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
  * latest RX sync. Any thread. */
 void nm_set_no_timestamp(bool on);
+
+/* Netmap's parameter fwd: all that is given back goes on, not only what says NS_FORWARD on rings
+ * that say NR_FORWARD. Any thread. */
+void nm_set_forward_all(bool on);
 
 /* Called by a port's machinery, from any thread: this ring may make progress. */
 void nm_kring_wake(struct nm_kring *kring);

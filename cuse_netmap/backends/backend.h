@@ -32,6 +32,10 @@ struct nm_backend_ops {
      * dropped and counted), fewer when the device is full. -EIO once the device is gone. */
     int (*tx)(void *queue, const struct nm_frame *frames, uint32_t count,
               struct nm_ring_stats *stats);
+    /* The same, but it is the host's stack that gets them, as if they had come in here; it counts
+     * what it drops only. NULL: there is none. */
+    int (*to_host)(void *queue, const struct nm_frame *frames, uint32_t count,
+                   struct nm_ring_stats *stats);
     /* Receives packets of up to `per_packet` frames each while that many are left of `count`; sets
      * len and more of each frame it fills and returns how many. Longer packets are dropped and
      * counted. -EIO once the device is gone. */
@@ -43,6 +47,8 @@ struct nm_backend_ops {
     void (*finished)(void *queue);
     /* Becomes readable when rx, writable when tx may get further. */
     int (*event_fd)(void *queue);
+    /* The one that becomes writable, if that is another. NULL: it is the same. */
+    int (*tx_event_fd)(void *queue);
     /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
     bool (*gone)(void *queue);
     /* Before the first rx: what comes from now on is received, and nothing that came before. -errno
