@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a backend is to the engine: queues that take and give frames. A backend knows nothing of
- * ioctls, rings or slots; ports/nic.c does the slots. */
+ * ioctls, rings or slots; ports/nic.c does the slots. With stats.h it is all that a backend of
+ * another package is compiled with, as <cuse_netmap/backend.h> (docs/backends.md). */
 #ifndef CUSE_NETMAP_BACKEND_H
 #define CUSE_NETMAP_BACKEND_H
 
@@ -9,7 +10,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "ring_core.h"
+#include "../stats.h"
 
 /* One buffer of a packet. A packet longer than a buffer continues in the next frame. */
 struct nm_frame {
@@ -26,7 +27,13 @@ struct nm_unfinished {
     uint32_t count;
 };
 
+/* Tells a backend that was compiled with another version of this page: whatever else changes its
+ * meaning, but not the size of the struct, adds one to the first number. */
+#define NM_BACKEND_ABI (1u << 16 | (uint32_t)sizeof(struct nm_backend_ops))
+
+/* Sync calls tx and rx of a queue, each by one thread at a time, but both at once. */
 struct nm_backend_ops {
+    uint32_t abi; /* NM_BACKEND_ABI */
     const char *name;
     /* Sends whole packets; count frames hold no part of one. Returns the frames taken (sent, or
      * dropped and counted), fewer when the device is full. -EIO once the device is gone. */

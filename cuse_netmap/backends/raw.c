@@ -435,7 +435,8 @@ int nm_raw_queue_open(const struct nm_raw_config *config, void **out, struct nm_
     return 0;
 }
 
-static const struct nm_backend_ops operations = {.name = "raw",
+static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
+                                                 .name = "raw",
                                                  .tx = raw_tx,
                                                  .to_host = raw_to_host,
                                                  .rx = raw_rx,

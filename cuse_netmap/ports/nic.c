@@ -409,6 +409,9 @@ static const struct nm_port_ops nic_ops = {.kind = "nic",
 int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
+    if (backend->abi != NM_BACKEND_ABI) /* nothing else of it can be relied on, not its close */
+        return nm_refuse(why, EINVAL,
+                         "the backend of %s was compiled with another version's backend.h", name);
     struct nic *nic = calloc(1, sizeof(*nic));
     if (!nic) {
         close_queues(backend, queues, num_queues);
