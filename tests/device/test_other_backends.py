@@ -12,7 +12,7 @@ import pytest
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
 from tests.support.host import frame
-from tests.support.packages import install, on_path
+from tests.support.packages import on_path
 
 CONFIG = """
 [ports.loop0]
@@ -27,17 +27,12 @@ BUILD = 150  # seconds for pip on a machine with other work
 
 
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return install("loopback", tmp_path_factory.mktemp("loopback"))
-
-
-@pytest.fixture(scope="module")
-def loops(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+def loops(other_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon with the ports loop0 (128 slots, 2 packets on the way) and loop1 (2 queues)."""
     folder = tmp_path_factory.mktemp("loops")
     (folder / "ports.toml").write_text(CONFIG)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", on_path(package))
+        patch.setenv("PYTHONPATH", on_path(other_package))
         with Daemon(folder / "log", f"--config={folder / 'ports.toml'}") as served:
             yield served
 
@@ -73,15 +68,15 @@ def test_the_options_of_another_s_backend_are_configured(loops: Daemon) -> None:
     loops.wait_for_log("sent 2 packets, 120 bytes, dropped 1 full")
 
 
-def test_an_option_that_another_s_backend_does_not_have_is_refused(package: Path, tmp_path: Path) -> None:
+def test_an_option_that_another_s_backend_does_not_have_is_refused(other_package: Path, tmp_path: Path) -> None:
     """docs/backends.md: what may stand in [ports.NAME] its Options say."""
-    done = checked(package, tmp_path, '[ports.loop0]\nbackend = "loopback"\nlimit = 0\n')
+    done = checked(other_package, tmp_path, '[ports.loop0]\nbackend = "loopback"\nlimit = 0\n')
     assert "[ports.loop0] limit: is 0, must be a whole number from 1 to 1024" in done
 
 
-def test_a_backend_compiled_with_another_header_is_refused(package: Path, tmp_path: Path) -> None:
+def test_a_backend_compiled_with_another_header_is_refused(other_package: Path, tmp_path: Path) -> None:
     """docs/backends.md: NM_BACKEND_ABI is looked at before anything else of the struct."""
-    done = checked(package, tmp_path, '[ports.loop0]\nbackend = "loopback"\nstale = true\n')
+    done = checked(other_package, tmp_path, '[ports.loop0]\nbackend = "loopback"\nstale = true\n')
     assert "compiled with another version's backend.h" in done
 
 
