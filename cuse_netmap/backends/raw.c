@@ -48,7 +48,8 @@ struct raw_queue {
     char *ring;       /* blocks of frames */
     size_t ring_size, block_size, frame_size;
     uint32_t num_frames, frames_per_block;
-    uint32_t next;        /* frame of the ring */
+    uint32_t next; /* frame of the ring */
+    bool losing;   /* the kernel says that it found the ring full, and has not said how often */
     struct packet packet; /* there */
     char *giant;          /* room for a frame that is too long for the ring */
     ssize_t giant_size;   /* of the one that is there; 0: not read yet; -1: it is lost */
@@ -214,6 +215,7 @@ static struct packet *look(struct raw_queue *raw) {
     struct tpacket2_hdr *header = ring_header(raw);
     uint32_t status = load_acquire(&header->tp_status);
     if (!(status & TP_STATUS_USER)) return NULL;
+    raw->losing |= status & TP_STATUS_LOSING;
     struct packet *packet = &raw->packet;
     size_t mac = header->tp_mac, len = header->tp_snaplen;
     *packet = (struct packet){.data = (char *)header + mac, .len = (uint32_t)len};
@@ -279,6 +281,14 @@ static uint32_t fill(struct packet *packet, struct nm_frame *frames, uint32_t mo
     return used;
 }
 
+static void count_lost(struct raw_queue *raw, struct nm_ring_stats *stats) {
+    struct tpacket_stats lost;
+    socklen_t size = sizeof(lost);
+    raw->losing = false;
+    if (!getsockopt(raw->rx, SOL_PACKET, PACKET_STATISTICS, &lost, &size))
+        stats->drops[NM_DROP_FULL] += lost.tp_drops;
+}
+
 static int raw_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per_packet,
                   struct nm_ring_stats *stats) {
     struct raw_queue *raw = queue;
@@ -298,6 +308,7 @@ static int raw_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t
             stats->bytes += frames[done + i].len;
         done += used;
     }
+    if (raw->losing) count_lost(raw, stats);
     return (int)done;
 }
 

@@ -12,7 +12,7 @@ from cuse_netmap import _core
 from cuse_netmap.backends.hooks import Links
 from cuse_netmap.client import Port
 from cuse_netmap.namespace import network_namespace
-from tests.support.host import frame
+from tests.support.host import Host, frame, number_of
 from tests.support.state import STATE, number
 from tests.support.veth import QUIET, SOON, Wire
 
@@ -56,6 +56,26 @@ def test_a_sender_that_is_held_up_sleeps_until_the_device_has_got_on(slow: Wire)
         slow.far.run("tc qdisc replace dev v1 root pfifo")
         assert port.poll(select.POLLOUT, SOON) == select.POLLOUT
         assert given > port.tx[0].num_slots
+
+
+def test_frames_that_find_the_ring_full_are_counted(near: Wire, far: Host) -> None:
+    """Issue C: packets lost are reported with who lost them; ABI.md 12.1: rx_dropped."""
+    del near
+    with Port("v0") as port:
+        far.send(*(frame(number) for number in range(5000)))  # several times what has room
+        got = drained(port)
+        far.send(frame(0))  # by which the kernel says that it has lost some
+        got += drained(port)
+        assert got < 5001
+        assert state_of("rx/0/drops/full") == 5001 - got
+
+
+def drained(port: Port) -> int:
+    """How many frames of ours an RX ring gives until nothing comes any more."""
+    count = 0
+    while port.poll(select.POLLIN, QUIET):
+        count += sum(1 for one in port.take() if number_of(one) >= 0)
+    return count
 
 
 def state_of(name: str) -> int:
