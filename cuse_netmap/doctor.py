@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
+from cuse_netmap.backends.advice import advice
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at
 from cuse_netmap.state import find_fusepy
@@ -110,6 +111,14 @@ def _backends(_path: Path) -> Iterator[Finding]:
     yield Finding("tap backend", there, what, "modprobe tun")
 
 
+def _interfaces(_path: Path) -> Iterator[Finding]:
+    """Those that programs could take, with what netmap leaves to whoever runs them."""
+    for one in advice():
+        remarks = "; ".join(one.remarks) or "nothing to remark"
+        what = f"programs cannot take it: {one.taken}" if one.taken else f"netmap:{one.name}: {remarks}"
+        yield Finding(f"interface {one.name}", not one.taken, what)
+
+
 def _state(_path: Path) -> Iterator[Finding]:
     try:
         find_fusepy()
@@ -132,6 +141,7 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _doors,
     _uring_switch,
     _backends,
+    _interfaces,
     _state,
     _ptrace,
 )
