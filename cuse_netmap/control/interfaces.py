@@ -262,10 +262,14 @@ class Interfaces:
                 self.all.remove(behind)
             behind.close()
             raise
+        device = interface.device()
+        if device:
+            os.close(device[0])
         with self.news:
             os.close(behind.namespace)
             behind.namespace = None
             behind.interface = interface
+            behind.index = device[1] if device else behind.index  # it may have been made anew meanwhile
             self.noticed.register(behind.notices, select.EPOLLIN)
         log.info("netmap:%s is %s", behind.name, interface.description)
 
@@ -284,6 +288,7 @@ class Interfaces:
                 behind.close()
                 return
             port = behind.interface.port
+            behind.closing = not behind.stays and not port.files
             connected = port.in_use(host=False), port.in_use(host=True)
             left_over = any(behind.host_rings) and not connected[1]
             if connected == behind.connected and not left_over and not behind.closing:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.patience import at_most
+
 SOURCES = Path(__file__).parents[1] / "packages"
 
 
@@ -22,7 +24,7 @@ def install(name: str, folder: Path) -> Path:
     command += ["--no-build-isolation", "--no-index", "--no-deps", "--target", str(target), str(source)]
     # A sanitizer build is for our own code.
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=at_most(120))
     assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
     return target
 
