@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ages.h"
 #include "barrier.h"
 #include "monitored.h"
 #include "offsets.h"
@@ -152,6 +153,25 @@ static int check_exclusive(const struct nm_port *port, const struct nm_file *fil
     return 0;
 }
 
+/* A ring has one layout at a time: that of the programs that have it. */
+static int check_layout(const struct nm_port *port, const struct nm_file *file,
+                        struct nm_refusal *why) {
+    const struct nm_age *age = nm_age_of(file->api);
+    if (!age) return nm_refuse(why, EINVAL, "the structs of API %u are not known", file->api);
+    uint32_t size = port->buffers.size;
+    if (age->ring && (size > UINT16_MAX || (age->ring->fixed_buffers && size != 2048)))
+        return nm_refuse(why, EINVAL, "programs of that age know no buffers of %u bytes", size);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            const struct nm_kring *kring = &port->krings[dir][i];
+            if (kring->users && kring->old.layout != age->ring)
+                return nm_refuse(why, EBUSY, "%s ring %u of %s is held by a program of another age",
+                                 dir_name[dir], i, port->name);
+        }
+    }
+    return 0;
+}
+
 /* A frame of the interface must fit into one buffer, as netmap wants it. */
 static int check_mtu(const struct nm_port *port, const struct nm_file *file,
                      struct nm_refusal *why) {
@@ -179,11 +199,13 @@ static bool exists(const struct nm_kring *kring) {
 static int check_memory(const struct nm_port *port, const struct nm_file *file,
                         struct nm_refusal *why) {
     uint32_t ring_size = nm_region_pool(port->region, NM_POOL_RING).objsize;
+    bool old = nm_age_of(file->api)->ring;
     uint64_t rings = 0, slots = 0;
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         uint64_t needed = NETMAP_RING_BYTES((uint64_t)port->num_slots[dir]);
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
             const struct nm_kring *kring = &port->krings[dir][i];
+            if (!kring->users && old) rings++;
             if (exists(kring)) continue;
             if (needed > ring_size)
                 return nm_refuse(why, ENOMEM,
@@ -261,14 +283,16 @@ static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
     return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
 }
 
-/* The slot that has the say about position `k`: of a pipe, the receiver's while it has the packet.
- */
-static const struct netmap_slot *owning_slot(const struct nm_kring *kring, uint32_t k) {
+/* The buffer at position `k`: of a pipe, by the receiver's slot while it has the packet. */
+static uint32_t buffer_at(const struct nm_kring *kring, uint32_t k) {
     const struct nm_kring *rx = kring->partner;
-    if (!rx) return &kring->ring->slot[k];
-    uint32_t returned = load_acquire(&rx->hwcur), taken = READ_ONCE(kring->hwcur);
-    bool away = nm_kring_distance(kring, returned, k) < nm_kring_distance(kring, returned, taken);
-    return &(away ? rx : kring)->ring->slot[k];
+    if (rx) {
+        uint32_t returned = load_acquire(&rx->hwcur), taken = READ_ONCE(kring->hwcur);
+        if (nm_kring_distance(kring, returned, k) < nm_kring_distance(kring, returned, taken))
+            kring = rx;
+    }
+    return kring->old.layout ? nm_old_ring_buffer(kring, k)
+                             : READ_ONCE(kring->ring->slot[k].buf_idx);
 }
 
 /* Whose slots account for buffers: of the two rings of a pipe's direction, the sender's. */
@@ -283,7 +307,7 @@ static void count_port(struct census *census, const struct nm_port *port) {
             if (!accounts(kring)) continue;
             census->owed += kring->num_slots;
             for (uint32_t s = 0; s < kring->num_slots; s++)
-                see(census, &port->buffers, READ_ONCE(owning_slot(kring, s)->buf_idx));
+                see(census, &port->buffers, buffer_at(kring, s));
         }
     }
     for (const struct nm_file *file = port->first_file; file; file = file->next_file) {
@@ -329,6 +353,7 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
             if (--kring->users) continue;
             set_live(kring, false);
             if (port->ops->stop) port->ops->stop(kring);
+            nm_old_ring_close(kring);
         }
     }
 }
@@ -338,7 +363,7 @@ static void give_back_ring(struct nm_kring *kring, const struct census *census) 
     struct nm_kring *sender = partner && kring->dir == NM_RX ? partner : kring;
     struct nm_region *region = kring->port->region;
     for (uint32_t s = 0; s < kring->num_slots; s++)
-        give_back(census, region, READ_ONCE(owning_slot(sender, s)->buf_idx));
+        give_back(census, region, buffer_at(sender, s));
     nm_region_free(region, NM_POOL_RING, kring->ring_object);
     kring->ring = NULL;
     if (!partner) return;
@@ -366,48 +391,61 @@ static void give_back_extra(struct nm_port *port, const struct nm_file *file,
 /* ---- register and unregister ------------------------------------------------------------------
  */
 
-/* Where the offsets begin in the netmap_if of API 10, which also had no extra buffers. */
-#define OFFSETS_OF_API_10 40
-#define API_OF_HOST_RINGS 14
+/* How many hardware and host rings a netmap_if counts. A pair is a ring each way; programs from
+ * before there could be several host rings count one. */
+struct counted {
+    uint32_t hardware, host;
+};
 
-static bool speaks_older_than(const struct nm_file *file, uint32_t api) {
-    return file->api && file->api < api;
+static struct counted counted(const struct nm_port *port, const struct nm_if_layout *layout,
+                              enum nm_dir dir) {
+    uint32_t hardware = port->num_rings[dir], other = port->num_rings[!dir];
+    bool pairs = layout->rings[NM_TX] == layout->rings[NM_RX];
+    if (pairs && other < hardware) hardware = other;
+    return (struct counted){
+        hardware, layout->host_rings[dir] ? if_entries(port, dir) - port->num_rings[dir] : 1};
 }
 
-/* Programs from before there could be several host rings count one in each direction. */
-static uint32_t seen_entries(const struct nm_port *port, const struct nm_file *file,
-                             enum nm_dir dir) {
-    if (speaks_older_than(file, API_OF_HOST_RINGS)) return port->num_rings[dir] + 1;
-    return if_entries(port, dir);
+static void put(struct netmap_if *nifp, uint16_t offset, uint32_t value) {
+    if (offset) WRITE_ONCE(*(uint32_t *)(void *)((char *)nifp + offset), value);
+}
+
+/* Where the file's rings are: tx, host tx, rx, host rx; 0: not bound. */
+static void fill_ring_ofs(const struct nm_port *port, const struct nm_file *file) {
+    const struct nm_if_layout *layout = nm_age_of(file->api)->nifp;
+    uint64_t here = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
+    int64_t *ring_ofs = (int64_t *)(void *)((char *)file->nifp + layout->ring_ofs);
+    for (int d = NM_TX; d >= NM_RX; d--) {
+        struct counted count = counted(port, layout, d);
+        for (uint32_t entry = 0; entry < count.hardware + count.host; entry++) {
+            uint32_t i =
+                entry < count.hardware ? entry : entry - count.hardware + port->num_rings[d];
+            bool bound = i >= file->first[d] && i < file->last[d];
+            const struct nm_kring *kring = bound ? &port->krings[d][i] : NULL;
+            uint32_t object = bound && kring->old.layout ? kring->old.object
+                              : bound                    ? kring->ring_object
+                                                         : 0;
+            uint64_t there = nm_region_offset(port->region, NM_POOL_RING, object);
+            WRITE_ONCE(*ring_ofs, bound ? (int64_t)(there - here) : 0);
+            ring_ofs++;
+        }
+    }
 }
 
 static void create_if(struct nm_port *port, struct nm_file *file) {
     struct nm_region *region = port->region;
-    uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_IF);
-    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, object);
+    const struct nm_if_layout *layout = nm_age_of(file->api)->nifp;
+    file->if_object = (uint32_t)nm_region_alloc(region, NM_POOL_IF);
+    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, file->if_object);
     memset(nifp, 0, nm_region_pool(region, NM_POOL_IF).objsize);
     memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
-    nifp->ni_flags = nm_region_extmem(region) ? NI_PRIV_MEM : 0;
-    nifp->ni_tx_rings = port->num_rings[NM_TX];
-    nifp->ni_rx_rings = port->num_rings[NM_RX];
-    if (!speaks_older_than(file, API_OF_HOST_RINGS)) {
-        nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];
-        nifp->ni_host_rx_rings = if_entries(port, NM_RX) - port->num_rings[NM_RX];
-    }
-    uint64_t here = nm_region_offset(region, NM_POOL_IF, object);
-    bool api_10 = speaks_older_than(file, 11);
-    /* tx, host tx, rx, host rx; 0: not bound */
-    ssize_t *ring_ofs = api_10 ? (ssize_t *)((char *)nifp + OFFSETS_OF_API_10) : nifp->ring_ofs;
-    for (int d = NM_TX; d >= NM_RX; d--) {
-        uint32_t entries = seen_entries(port, file, d);
-        for (uint32_t i = file->first[d]; i < file->last[d] && i < entries; i++)
-            ring_ofs[i] =
-                (ssize_t)(nm_region_offset(region, NM_POOL_RING, port->krings[d][i].ring_object) -
-                          here);
-        ring_ofs += entries;
+    put(nifp, layout->flags, nm_region_extmem(region) ? NI_PRIV_MEM : 0);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        put(nifp, layout->rings[dir], counted(port, layout, dir).hardware);
+        put(nifp, layout->host_rings[dir], counted(port, layout, dir).host);
     }
     file->nifp = nifp;
-    file->if_object = object;
+    fill_ring_ofs(port, file);
 }
 
 /* A chain through the first word of each buffer, its head the one allocated last. */
@@ -419,7 +457,7 @@ static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wan
         *(uint32_t *)nm_region_object(port->region, NM_POOL_BUF, (uint32_t)index) = head;
         head = (uint32_t)index;
     }
-    file->nifp->ni_bufs_head = head;
+    if (granted) file->nifp->ni_bufs_head = head; /* else it may not have that field */
     file->extra_bufs = granted;
 }
 
@@ -429,8 +467,11 @@ static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
         create_rings(kring->dir == NM_RX && kring->partner ? kring->partner : kring);
     nm_offsets_apply(kring, file->offsets);
     if (!kring->users) {
+        const struct nm_ring_layout *layout = nm_age_of(file->api)->ring;
+        if (layout) nm_old_ring_open(kring, layout);
         int error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
         if (error) {
+            nm_old_ring_close(kring);
             struct census census = take_census(kring->port->region);
             if (!exists(kring)) give_back_ring(kring, &census);
             return error;
@@ -487,6 +528,32 @@ void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets) {
     file->offsets = offsets;
 }
 
+/* What a request is told. */
+static void complete(const struct nm_file *file, const struct nm_port *port,
+                     struct nmreq_register *request) {
+    request->nr_offset = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
+    request->nr_memsize = nm_region_size(port->region);
+    request->nr_tx_slots = port->num_slots[NM_TX];
+    request->nr_rx_slots = port->num_slots[NM_RX];
+    request->nr_tx_rings = (uint16_t)port->num_rings[NM_TX];
+    request->nr_rx_rings = (uint16_t)port->num_rings[NM_RX];
+    request->nr_host_tx_rings = (uint16_t)port->num_host[NM_TX];
+    request->nr_host_rx_rings = (uint16_t)port->num_host[NM_RX];
+    request->nr_extra_bufs = file->extra_bufs;
+}
+
+/* Before anybody can sync: readers of `binding` come with the file's first activation. Whoever
+ * wants to change it must not wait for ever. */
+static void may_change(struct nm_file *file) {
+    pthread_rwlockattr_t attributes;
+    if (file->changes || !nm_age_of(file->api)->ring) return;
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&file->binding, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+    file->changes = true;
+}
+
 static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
                       struct nm_refusal *why) {
     if (file->port) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
@@ -503,6 +570,7 @@ static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_r
     int error = ring_range(port, request, file, why);
     if (!error && !port->files) error = check_mtu(port, file, why);
     if (!error) error = check_exclusive(port, file, why);
+    if (!error) error = check_layout(port, file, why);
     if (!error) error = check_memory(port, file, why);
     if (!error) error = nm_offsets_check(file, port, why);
     if (error) {
@@ -516,17 +584,10 @@ static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_r
         return error;
     }
     create_if(port, file);
-    grant_extra(port, file, request->nr_extra_bufs);
-
-    request->nr_offset = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
-    request->nr_memsize = nm_region_size(port->region);
-    request->nr_tx_slots = port->num_slots[NM_TX];
-    request->nr_rx_slots = port->num_slots[NM_RX];
-    request->nr_tx_rings = (uint16_t)port->num_rings[NM_TX];
-    request->nr_rx_rings = (uint16_t)port->num_rings[NM_RX];
-    request->nr_host_tx_rings = (uint16_t)port->num_host[NM_TX];
-    request->nr_host_rx_rings = (uint16_t)port->num_host[NM_RX];
-    request->nr_extra_bufs = file->extra_bufs;
+    bool has_list = nm_age_of(file->api)->nifp->bufs_head;
+    grant_extra(port, file, has_list ? request->nr_extra_bufs : 0);
+    may_change(file);
+    complete(file, port, request);
 
     file->port = port;
     pthread_mutex_lock(&port->lock);
@@ -562,4 +623,66 @@ void nm_file_unregister(struct nm_file *file) {
     file->active = false;
     file->csb = (struct nm_csb){0};
     file->kloop_stop = false;
+}
+
+/* A sleeper finds out what has become of its file by asking again. */
+static void wake_sleepers(struct nm_file *file) {
+    if (__atomic_exchange_n(&file->armed, 0, __ATOMIC_SEQ_CST)) file->wake(file);
+}
+
+void nm_file_deactivate(struct nm_file *file) {
+    if (!file->changes) return;
+    pthread_rwlock_wrlock(&file->binding);
+    store_release(&file->active, false);
+    pthread_rwlock_unlock(&file->binding);
+    wake_sleepers(file);
+}
+
+/* The rings that `next` says, none of which may fail any more once it holds them, instead of the
+ * file's. */
+static void change_rings(struct nm_file *file, const struct nm_file *next) {
+    struct nm_port *port = file->port;
+    leave_rings(port, file);
+    struct census census = take_census(port->region);
+    give_back_rings(port, file, &census);
+    pthread_mutex_lock(&port->lock); /* those who wake look at whose rings these are */
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        file->first[dir] = next->first[dir];
+        file->last[dir] = next->last[dir];
+    }
+    pthread_mutex_unlock(&port->lock);
+    file->no_tx_poll = next->no_tx_poll;
+    fill_ring_ofs(port, file);
+}
+
+static int take_other_rings(struct nm_file *file, struct nmreq_register *request,
+                            struct nm_refusal *why) {
+    struct nm_port *port = file->port;
+    struct nm_file next = {.api = file->api, .no_tx_poll = request->nr_flags & NR_NO_TX_POLL};
+    if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
+    int error = ring_range(port, request, &next, why);
+    if (!error) error = check_mtu(port, &next, why);
+    if (!error) error = check_exclusive(port, &next, why);
+    if (!error) error = check_layout(port, &next, why);
+    if (!error) error = check_memory(port, &next, why);
+    if (error) return error;
+    error = acquire_rings(port, &next, why);
+    if (error) {
+        leave_rings(port, &next);
+        struct census census = take_census(port->region);
+        give_back_rings(port, &next, &census);
+        return error;
+    }
+    change_rings(file, &next);
+    complete(file, port, request);
+    return 0;
+}
+
+int nm_file_rebind(struct nm_file *file, struct nmreq_register *request, struct nm_refusal *why) {
+    if (!file->changes) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
+    pthread_rwlock_wrlock(&file->binding);
+    int error = take_other_rings(file, request, why);
+    pthread_rwlock_unlock(&file->binding);
+    if (!error) wake_sleepers(file);
+    return error;
 }
