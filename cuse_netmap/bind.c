@@ -156,15 +156,14 @@ static int check_exclusive(const struct nm_port *port, const struct nm_file *fil
 /* A ring has one layout at a time: that of the programs that have it. */
 static int check_layout(const struct nm_port *port, const struct nm_file *file,
                         struct nm_refusal *why) {
-    const struct nm_age *age = nm_age_of(file->api);
-    if (!age) return nm_refuse(why, EINVAL, "the structs of API %u are not known", file->api);
+    const struct nm_ring_layout *layout = nm_age_of(file->api)->ring;
     uint32_t size = port->buffers.size;
-    if (age->ring && (size > UINT16_MAX || (age->ring->fixed_buffers && size != 2048)))
+    if (layout && (size > UINT16_MAX || (layout->fixed_buffers && size != 2048)))
         return nm_refuse(why, EINVAL, "programs of that age know no buffers of %u bytes", size);
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
             const struct nm_kring *kring = &port->krings[dir][i];
-            if (kring->users && kring->old.layout != age->ring)
+            if (kring->users && kring->old.layout != layout)
                 return nm_refuse(why, EBUSY, "%s ring %u of %s is held by a program of another age",
                                  dir_name[dir], i, port->name);
         }
@@ -556,14 +555,16 @@ static void may_change(struct nm_file *file) {
 
 static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
                       struct nm_refusal *why) {
+    const struct nm_age *age = nm_age_of(file->api);
     if (file->port) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
+    if (!age) return nm_refuse(why, EINVAL, "the structs of API %u are not known", file->api);
     if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
     if (port->attached) return nm_refuse(why, EBUSY, "%s is attached to a VALE switch", port->name);
     if (!port->files) {
         port->num_host[NM_TX] = host_rings(port, request->nr_host_tx_rings);
         port->num_host[NM_RX] = host_rings(port, request->nr_host_rx_rings);
     }
-    file->exclusive = request->nr_flags & NR_EXCLUSIVE;
+    file->exclusive = request->nr_flags & NR_EXCLUSIVE && !age->ring; /* there was no such thing */
     file->no_tx_poll = request->nr_flags & NR_NO_TX_POLL;
     file->extra_bufs = 0;
     file->nifp = NULL;
@@ -584,8 +585,7 @@ static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_r
         return error;
     }
     create_if(port, file);
-    bool has_list = nm_age_of(file->api)->nifp->bufs_head;
-    grant_extra(port, file, has_list ? request->nr_extra_bufs : 0);
+    grant_extra(port, file, age->nifp->bufs_head ? request->nr_extra_bufs : 0);
     may_change(file);
     complete(file, port, request);
 
@@ -679,7 +679,8 @@ static int take_other_rings(struct nm_file *file, struct nmreq_register *request
 }
 
 int nm_file_rebind(struct nm_file *file, struct nmreq_register *request, struct nm_refusal *why) {
-    if (!file->changes) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
+    if (!file->port || !file->changes || !nm_age_of(file->api)->ring || file->port->ops->fixed)
+        return nm_refuse(why, EBUSY, "the rings of this descriptor cannot be changed");
     pthread_rwlock_wrlock(&file->binding);
     int error = take_other_rings(file, request, why);
     pthread_rwlock_unlock(&file->binding);

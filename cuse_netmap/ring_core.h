@@ -88,6 +88,7 @@ struct nm_port_ops {
     bool leaf;     /* a sync of it never leads to another port */
     bool indirect; /* slots with NS_INDIRECT point into the memory of the program */
     bool offsets;  /* packets may begin inside their buffers: the option OFFSETS */
+    bool fixed;    /* its rings are started once: a file keeps those that it has */
     /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
     int (*start)(struct nm_kring *kring, struct nm_refusal *why);
     void (*stop)(struct nm_kring *kring);
