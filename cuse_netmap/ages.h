@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The layouts of shared memory that programs of each age know: one table. Nothing here is in use;
- * old_rings.c and bind.c read it (ABI.md section 16). */
+ * old_rings.c and netmap_if.c read it (ABI.md section 16). */
 #ifndef CUSE_NETMAP_AGES_H
 #define CUSE_NETMAP_AGES_H
 

@@ -9,22 +9,17 @@
 #include "ages.h"
 #include "barrier.h"
 #include "monitored.h"
+#include "netmap_if.h"
 #include "offsets.h"
+#include "reclaim.h"
 #include "ring_core.h"
 
 static const char *const dir_name[NM_DIRS] = {"RX", "TX"};
 
-static int check_if_size(const struct nm_region *region, uint32_t rings, struct nm_refusal *why) {
-    uint32_t size = nm_region_pool(region, NM_POOL_IF).objsize;
-    if (NETMAP_IF_BYTES(rings) <= size) return 0;
-    return nm_refuse(why, ENOMEM, "a netmap_if of %u rings takes %zu bytes, if_size is %u", rings,
-                     NETMAP_IF_BYTES(rings), size);
-}
-
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
                    struct nm_port **out, struct nm_refusal *why) {
     uint32_t least = config->rings[NM_RX] + config->rings[NM_TX] + 2; /* a host ring each way */
-    int error = check_if_size(region, least, why);
+    int error = nm_if_check_size(region, least, why);
     if (error) return error;
     struct nm_port *port = calloc(1, sizeof(*port));
     if (!port) return nm_refuse(why, ENOMEM, "out of memory");
@@ -183,17 +178,6 @@ static int check_mtu(const struct nm_port *port, const struct nm_file *file,
 /* ---- rings ------------------------------------------------------------------------------------
  */
 
-/* The entries of a file's netmap_if: a host ring in each direction is counted even if there is
- * none, as programs do. */
-static uint32_t if_entries(const struct nm_port *port, enum nm_dir dir) {
-    return port->num_rings[dir] + (port->num_host[dir] ? port->num_host[dir] : 1);
-}
-
-/* Rings that are there: bound, or of a pipe that is bound at its other end. */
-static bool exists(const struct nm_kring *kring) {
-    return kring->users || (kring->partner && kring->partner->users);
-}
-
 /* Everything the file is going to take must be there before it takes any. */
 static int check_memory(const struct nm_port *port, const struct nm_file *file,
                         struct nm_refusal *why) {
@@ -205,7 +189,7 @@ static int check_memory(const struct nm_port *port, const struct nm_file *file,
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
             const struct nm_kring *kring = &port->krings[dir][i];
             if (!kring->users && old) rings++;
-            if (exists(kring)) continue;
+            if (nm_kring_exists(kring)) continue;
             if (needed > ring_size)
                 return nm_refuse(why, ENOMEM,
                                  "a ring of %u slots takes %llu bytes, ring_size is %u",
@@ -214,8 +198,8 @@ static int check_memory(const struct nm_port *port, const struct nm_file *file,
             slots += port->num_slots[dir];
         }
     }
-    uint32_t entries = if_entries(port, NM_TX) + if_entries(port, NM_RX);
-    int error = check_if_size(port->region, entries, why);
+    uint32_t entries = nm_if_entries(port, NM_TX) + nm_if_entries(port, NM_RX);
+    int error = nm_if_check_size(port->region, entries, why);
     if (!error) error = nm_region_check(port->region, NM_POOL_RING, rings, why);
     if (!error) error = nm_region_check(port->region, NM_POOL_BUF, slots, why);
     if (!error) error = nm_region_check(port->region, NM_POOL_IF, 1, why);
@@ -261,80 +245,6 @@ static void create_rings(struct nm_kring *kring) {
            kring->num_slots * sizeof(struct netmap_slot));
 }
 
-/* ---- giving back ------------------------------------------------------------------------------
- */
-
-/* Which buffers the live rings and extra lists of a region name, and how many they account for. */
-struct census {
-    uint64_t *visible; /* a bit a buffer */
-    uint64_t owed;
-};
-
-static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
-    return index >= NETMAP_BUF_FIRST && index < buffers->total;
-}
-
-static void see(struct census *census, const struct nm_buffers *buffers, uint32_t index) {
-    if (usable_index(buffers, index)) census->visible[index / 64] |= 1ull << (index % 64);
-}
-
-static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
-    return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
-}
-
-/* The buffer at position `k`: of a pipe, by the receiver's slot while it has the packet. */
-static uint32_t buffer_at(const struct nm_kring *kring, uint32_t k) {
-    const struct nm_kring *rx = kring->partner;
-    if (rx) {
-        uint32_t returned = load_acquire(&rx->hwcur), taken = READ_ONCE(kring->hwcur);
-        if (nm_kring_distance(kring, returned, k) < nm_kring_distance(kring, returned, taken))
-            kring = rx;
-    }
-    return kring->old.layout ? nm_old_ring_buffer(kring, k)
-                             : READ_ONCE(kring->ring->slot[k].buf_idx);
-}
-
-/* Whose slots account for buffers: of the two rings of a pipe's direction, the sender's. */
-static bool accounts(const struct nm_kring *kring) {
-    return exists(kring) && !(kring->partner && kring->dir == NM_RX);
-}
-
-static void count_port(struct census *census, const struct nm_port *port) {
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
-        for (uint32_t i = 0; i < nm_port_total_rings(port, dir); i++) {
-            const struct nm_kring *kring = &port->krings[dir][i];
-            if (!accounts(kring)) continue;
-            census->owed += kring->num_slots;
-            for (uint32_t s = 0; s < kring->num_slots; s++)
-                see(census, &port->buffers, buffer_at(kring, s));
-        }
-    }
-    for (const struct nm_file *file = port->first_file; file; file = file->next_file) {
-        census->owed += file->extra_bufs;
-        uint32_t index = READ_ONCE(file->nifp->ni_bufs_head);
-        for (uint32_t n = 0; n < file->extra_bufs && usable_index(&port->buffers, index); n++) {
-            see(census, &port->buffers, index);
-            index = next_extra(&port->buffers, index);
-        }
-    }
-}
-
-static struct census take_census(struct nm_region *region) {
-    struct census census = {.visible = nm_region_blank_bitmap(region)};
-    for (struct nm_port *port = *nm_region_ports(region); port; port = port->next_port)
-        count_port(&census, port);
-    return census;
-}
-
-/* Frees a buffer that a departing client left in a slot or a list, unless a live ring names it too:
- * a client killed in the middle of a swap, or one that wrote down what is not its own. */
-static bool give_back(const struct census *census, struct nm_region *region, uint32_t index) {
-    struct nm_buffers buffers = nm_region_buffers(region);
-    if (!usable_index(&buffers, index) || buffers.state[index] != NM_BUFFER_CLIENT) return false;
-    if (census->visible[index / 64] >> (index % 64) & 1) return false;
-    return nm_region_free(region, NM_POOL_BUF, index);
-}
-
 /* Monitors may sync a live ring that is not theirs; nobody else can be at it here. */
 static void set_live(struct nm_kring *kring, bool live) {
     nm_kring_lock(kring);
@@ -357,112 +267,12 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
     }
 }
 
-static void give_back_ring(struct nm_kring *kring, const struct census *census) {
-    struct nm_kring *partner = kring->partner;
-    struct nm_kring *sender = partner && kring->dir == NM_RX ? partner : kring;
-    struct nm_region *region = kring->port->region;
-    for (uint32_t s = 0; s < kring->num_slots; s++)
-        give_back(census, region, buffer_at(sender, s));
-    nm_region_free(region, NM_POOL_RING, kring->ring_object);
-    kring->ring = NULL;
-    if (!partner) return;
-    nm_region_free(region, NM_POOL_RING, partner->ring_object);
-    partner->ring = NULL;
-}
-
-static void give_back_rings(struct nm_port *port, const struct nm_file *file,
-                            const struct census *census) {
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
-        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++)
-            if (!exists(&port->krings[dir][i])) give_back_ring(&port->krings[dir][i], census);
-}
-
-static void give_back_extra(struct nm_port *port, const struct nm_file *file,
-                            const struct census *census) {
-    uint32_t index = READ_ONCE(file->nifp->ni_bufs_head);
-    for (uint32_t n = 0; n < file->extra_bufs && usable_index(&port->buffers, index); n++) {
-        uint32_t next = next_extra(&port->buffers, index);
-        if (!give_back(census, port->region, index)) break;
-        index = next;
-    }
-}
-
 /* ---- register and unregister ------------------------------------------------------------------
  */
 
-/* How many hardware and host rings a netmap_if counts. A pair is a ring each way; programs from
- * before there could be several host rings count one. */
-struct counted {
-    uint32_t hardware, host;
-};
-
-static struct counted counted(const struct nm_port *port, const struct nm_if_layout *layout,
-                              enum nm_dir dir) {
-    uint32_t hardware = port->num_rings[dir], other = port->num_rings[!dir];
-    bool pairs = layout->rings[NM_TX] == layout->rings[NM_RX];
-    if (pairs && other < hardware) hardware = other;
-    return (struct counted){
-        hardware, layout->host_rings[dir] ? if_entries(port, dir) - port->num_rings[dir] : 1};
-}
-
-static void put(struct netmap_if *nifp, uint16_t offset, uint32_t value) {
-    if (offset) WRITE_ONCE(*(uint32_t *)(void *)((char *)nifp + offset), value);
-}
-
-/* Where the file's rings are: tx, host tx, rx, host rx; 0: not bound. */
-static void fill_ring_ofs(const struct nm_port *port, const struct nm_file *file) {
-    const struct nm_if_layout *layout = nm_age_of(file->api)->nifp;
-    uint64_t here = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
-    int64_t *ring_ofs = (int64_t *)(void *)((char *)file->nifp + layout->ring_ofs);
-    for (int d = NM_TX; d >= NM_RX; d--) {
-        struct counted count = counted(port, layout, d);
-        for (uint32_t entry = 0; entry < count.hardware + count.host; entry++) {
-            uint32_t i =
-                entry < count.hardware ? entry : entry - count.hardware + port->num_rings[d];
-            bool bound = i >= file->first[d] && i < file->last[d];
-            const struct nm_kring *kring = bound ? &port->krings[d][i] : NULL;
-            uint32_t object = bound && kring->old.layout ? kring->old.object
-                              : bound                    ? kring->ring_object
-                                                         : 0;
-            uint64_t there = nm_region_offset(port->region, NM_POOL_RING, object);
-            WRITE_ONCE(*ring_ofs, bound ? (int64_t)(there - here) : 0);
-            ring_ofs++;
-        }
-    }
-}
-
-static void create_if(struct nm_port *port, struct nm_file *file) {
-    struct nm_region *region = port->region;
-    const struct nm_if_layout *layout = nm_age_of(file->api)->nifp;
-    file->if_object = (uint32_t)nm_region_alloc(region, NM_POOL_IF);
-    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, file->if_object);
-    memset(nifp, 0, nm_region_pool(region, NM_POOL_IF).objsize);
-    memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
-    put(nifp, layout->flags, nm_region_extmem(region) ? NI_PRIV_MEM : 0);
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
-        put(nifp, layout->rings[dir], counted(port, layout, dir).hardware);
-        put(nifp, layout->host_rings[dir], counted(port, layout, dir).host);
-    }
-    file->nifp = nifp;
-    fill_ring_ofs(port, file);
-}
-
-/* A chain through the first word of each buffer, its head the one allocated last. */
-static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wanted) {
-    uint32_t head = 0, granted = 0;
-    for (; granted < wanted; granted++) {
-        int64_t index = nm_region_alloc(port->region, NM_POOL_BUF);
-        if (index < 0) break;
-        *(uint32_t *)nm_region_object(port->region, NM_POOL_BUF, (uint32_t)index) = head;
-        head = (uint32_t)index;
-    }
-    if (granted) file->nifp->ni_bufs_head = head; /* else it may not have that field */
-    file->extra_bufs = granted;
-}
-
 static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
                         struct nm_refusal *why) {
-    if (!exists(kring))
+    if (!nm_kring_exists(kring))
         create_rings(kring->dir == NM_RX && kring->partner ? kring->partner : kring);
     nm_offsets_apply(kring, file->offsets);
     if (!kring->users) {
@@ -471,8 +281,8 @@ static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
         int error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
         if (error) {
             nm_old_ring_close(kring);
-            struct census census = take_census(kring->port->region);
-            if (!exists(kring)) give_back_ring(kring, &census);
+            struct nm_census census = nm_census_take(kring->port->region);
+            if (!nm_kring_exists(kring)) nm_give_back_ring(kring, &census);
             return error;
         }
         set_live(kring, true);
@@ -507,9 +317,9 @@ static void settle_host_rings(struct nm_port *port) {
 static void let_go(struct nm_port *port, struct nm_file *file) {
     leave_rings(port, file);
     if (port->files == 1) nm_monitored_end(port);
-    struct census census = take_census(port->region);
-    give_back_rings(port, file, &census);
-    if (file->nifp) give_back_extra(port, file, &census);
+    struct nm_census census = nm_census_take(port->region);
+    nm_give_back_rings(port, file, &census);
+    if (file->nifp) nm_give_back_extra(port, file, &census);
     nm_region_reclaim(port->region, census.owed, census.visible);
     if (file->nifp) nm_region_free(port->region, NM_POOL_IF, file->if_object);
     port->files--;
@@ -584,8 +394,7 @@ static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_r
         let_go(port, file);
         return error;
     }
-    create_if(port, file);
-    grant_extra(port, file, age->nifp->bufs_head ? request->nr_extra_bufs : 0);
+    nm_if_create(port, file, request->nr_extra_bufs);
     may_change(file);
     complete(file, port, request);
 
@@ -643,8 +452,8 @@ void nm_file_deactivate(struct nm_file *file) {
 static void change_rings(struct nm_file *file, const struct nm_file *next) {
     struct nm_port *port = file->port;
     leave_rings(port, file);
-    struct census census = take_census(port->region);
-    give_back_rings(port, file, &census);
+    struct nm_census census = nm_census_take(port->region);
+    nm_give_back_rings(port, file, &census);
     pthread_mutex_lock(&port->lock); /* those who wake look at whose rings these are */
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         file->first[dir] = next->first[dir];
@@ -652,7 +461,7 @@ static void change_rings(struct nm_file *file, const struct nm_file *next) {
     }
     pthread_mutex_unlock(&port->lock);
     file->no_tx_poll = next->no_tx_poll;
-    fill_ring_ofs(port, file);
+    nm_if_show_rings(port, file);
 }
 
 static int take_other_rings(struct nm_file *file, struct nmreq_register *request,
@@ -669,8 +478,8 @@ static int take_other_rings(struct nm_file *file, struct nmreq_register *request
     error = acquire_rings(port, &next, why);
     if (error) {
         leave_rings(port, &next);
-        struct census census = take_census(port->region);
-        give_back_rings(port, &next, &census);
+        struct nm_census census = nm_census_take(port->region);
+        nm_give_back_rings(port, &next, &census);
         return error;
     }
     change_rings(file, &next);

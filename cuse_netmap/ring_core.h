@@ -282,6 +282,11 @@ static inline uint32_t nm_kring_room(const struct nm_kring *kring, uint32_t from
     return kring->num_slots - 1 - nm_kring_distance(kring, hwcur, from);
 }
 
+/* It is bound, or of a pipe that is bound at its other end. */
+static inline bool nm_kring_exists(const struct nm_kring *kring) {
+    return kring->users || (kring->partner && kring->partner->users);
+}
+
 static inline uint32_t nm_port_total_rings(const struct nm_port *port, enum nm_dir dir) {
     return port->num_rings[dir] + port->num_host[dir];
 }
