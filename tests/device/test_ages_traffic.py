@@ -52,7 +52,7 @@ def start(client_program: Compile) -> Callable[..., Stream]:
     """A stream of some age: `start(age, way, port, *options)`."""
 
     def starter(age: int, way: str, port: str, *options: object) -> Stream:
-        program = client_program("old_stream", age=age) if age else client_program("stream")
+        program = client_program("stream", age=age) if age else client_program("stream")
         return Stream(program, way, port, *options)
 
     return starter
@@ -125,7 +125,7 @@ def test_a_bridge_of_its_time_joins_todays_programs_without_copies(
 ) -> None:
     """Issue E: one mmap shared by later descriptors; buffers change between rings of two ports."""
     before = free_buffers()
-    with Program(client_program("old_bridge", age=age), "p}1", "q{1") as bridge:
+    with Program(client_program("bridge", age=age), "p}1", "q{1") as bridge:
         bridge.wait_for("ready")
         with start(TODAY, "receive", "q}1", "-n", 20000) as receiver, start(TODAY, "send", "p{1", "-n", 20000):
             assert receiver.report().clean
@@ -140,7 +140,7 @@ def test_a_killed_program_of_old_leaves_nothing_behind(client_program: Compile, 
     before = free_buffers()
     for _ in range(5):
         with (
-            Program(client_program("old_bridge", age=3), "p}1", "q{1") as bridge,
+            Program(client_program("bridge", age=3), "p}1", "q{1") as bridge,
             start(5, "receive", "q}1") as receiver,
             start(3, "send", "p{1", "-x") as sender,
         ):

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Two ports, bridged by exchanging buffers, as programs of 2011 to 2013 did it: `old_bridge PORT
+/* Two ports, bridged by exchanging buffers, as programs of 2011 to 2013 did it: `bridge PORT
  * PORT`. One map serves both. Says "ready"; ends with its standard input, then "moved N". */
 #include <fcntl.h>
 #include <net/netmap.h>

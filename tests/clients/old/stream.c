@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* stream.c as it would have been written in 2011 to 2013, compiled for one age (NETMAP_OLD_API):
- * `old_stream send|receive [OPTIONS] PORT`. Says and ends as stream.c does.
+/* ../stream.c as it would have been written in 2011 to 2013, compiled for one age (NETMAP_OLD_API):
+ * `stream send|receive [OPTIONS] PORT`. Says and ends as that does.
  *
  *   -n COUNT     frames, then end
  *   -f FIRST     the number of the first frame sent
@@ -25,7 +25,7 @@
 #include <sys/select.h>
 #include <unistd.h>
 
-#include "numbered.h"
+#include "../numbered.h"
 
 static struct {
     uint64_t count, first;
