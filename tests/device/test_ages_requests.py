@@ -15,6 +15,7 @@ from tests.support.daemon import Daemon
 from tests.support.host import Host, frame
 from tests.support.ioctls import device, free_buffers, hold, ioctl, register, settled
 from tests.support.old import AGES, API_3, API_5, HW_RING, MEMSIZE, OF_2011, PAGE, SW_RING, Age, OldPort
+from tests.support.patience import at_most
 
 pytestmark = pytest.mark.usefixtures("wires")
 
@@ -92,7 +93,7 @@ def test_host_rings_of_an_interface_work(age: Age, hosts: object, near: object, 
     del hosts, near
     with OldPort(age, "v0", SW_RING) as stack, OldPort(age, "v0", HW_RING), Host("v0") as host:
         host.send(frame(1))
-        assert stack.poll(select.POLLIN, 5) == select.POLLIN
+        assert stack.poll(select.POLLIN, at_most(5)) == select.POLLIN
         ring = stack.rx(stack.counted()[1])
         assert frame(1) in ring.take()
         assert far.waiting() == []
@@ -283,11 +284,11 @@ def test_a_sleeper_hears_of_what_another_thread_does_to_its_rings(age: Age, how:
     """Issue E: POLLERR once there is no port; after a change it sleeps on for the new rings."""
     with OldPort(age, "quad", HW_RING) as port:
         found: list[int] = []
-        sleeper = threading.Thread(target=lambda: found.append(port.poll(select.POLLIN, 0.6)))
+        sleeper = threading.Thread(target=lambda: found.append(port.poll(select.POLLIN, at_most(0.6))))
         sleeper.start()
         time.sleep(0.1)
         assert (port.unregif() if how == "unregister" else port.regif("quad", HW_RING | 1)) == 0
-        sleeper.join(5)
+        sleeper.join(at_most(5))
         assert found == [select.POLLERR if how == "unregister" else 0]
 
 
@@ -315,7 +316,7 @@ def test_threads_that_sync_and_poll_meanwhile_race_with_nothing(wires: Daemon) -
             assert port.regif("quad", HW_RING | turn % 4) == 0
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(at_most(10))
     assert wrong == []
     assert "control failed" not in wires.log
 

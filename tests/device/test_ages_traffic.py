@@ -16,6 +16,7 @@ from cuse_netmap.control.requests import Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ours
 from tests.support.ioctls import free_buffers, settled
+from tests.support.patience import at_most
 from tests.support.program import Program
 from tests.support.stream import Stream
 
@@ -165,7 +166,7 @@ def test_the_generator_of_the_manual_page_sends_what_scapy_sees(client_program: 
         iface="tap0", count=100, lfilter=lambda packet: packet.src == "02:00:00:00:00:01", started_callback=go
     )
     sniffer.start()
-    sniffer.join(5)
+    sniffer.join(at_most(5))
     with running[0] as generator:
         generator.wait_for("sent 100")
     sent = [bytes(packet) for packet in sniffer.results or []]

@@ -310,8 +310,8 @@ int main(void) {{
 }}
 """)
     flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'cuse_netmap/include'}"]
-    subprocess.run(["gcc", *flags, "-o", tmp_path / "layout", source], check=True, timeout=60)
-    said = subprocess.run([tmp_path / "layout"], capture_output=True, text=True, check=True, timeout=10).stdout
+    subprocess.run(["gcc", *flags, "-o", tmp_path / "layout", source], check=True, timeout=at_most(60))
+    said = subprocess.run([tmp_path / "layout"], capture_output=True, text=True, check=True, timeout=at_most(10)).stdout
     assert tuple(map(int, said.split())) == OLD_LAYOUTS[api]
 
 
