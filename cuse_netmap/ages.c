@@ -65,15 +65,15 @@ static const struct nm_if_layout if_page = {.ring_ofs = 24, .rings = PLACES(16, 
 
 /* The youngest first. Versions whose structs nobody knows stand there without a netmap_if. */
 static const struct nm_age ages[] = {
-    {14, NULL, &if_14},
-    {11, NULL, &if_11},
-    {10, NULL, &if_10},
-    {6, NULL, NULL},
-    {5, &api_5, &if_5},
-    {4, NULL, NULL},
-    {3, &api_3, &if_3},
-    {NM_API_2011, &of_2011, &if_2011},
-    {NM_API_PAGE, &page, &if_page},
+    {14, NULL, &if_14, false},
+    {11, NULL, &if_11, false},
+    {10, NULL, &if_10, true},
+    {6, NULL, NULL, false},
+    {5, &api_5, &if_5, true},
+    {4, NULL, NULL, false},
+    {3, &api_3, &if_3, true},
+    {NM_API_2011, &of_2011, &if_2011, true},
+    {NM_API_PAGE, &page, &if_page, true},
 };
 
 const struct nm_age *nm_age_of(uint32_t api) {

@@ -34,6 +34,7 @@ struct nm_age {
     uint32_t api;                      /* from this version on */
     const struct nm_ring_layout *ring; /* NULL: today's */
     const struct nm_if_layout *nifp;
+    bool one_region; /* programs map region 1, whatever they register */
 };
 
 /* The age of a program of that API version; 0 is today's. NULL: nobody knows how its structs

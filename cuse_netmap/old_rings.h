@@ -11,13 +11,13 @@
 struct nm_kring;
 struct nm_ring_layout;
 
-/* Part of a kring. `tail` and `avail` are what the program was told. */
+/* Part of a kring. Slots [head, tail) have been given to the program, `avail` of them from its
+ * `cur` on; changed by syncs alone, and read by the census too. */
 struct nm_old_ring {
     const struct nm_ring_layout *layout; /* NULL: there is none, its users know today's rings */
     char *memory;
     uint32_t object;
-    uint32_t tail;  /* slots [rhead, tail) have been given to the program */
-    uint32_t avail; /* of these, those from `cur` on */
+    uint32_t head, tail, avail;
 };
 
 /* The ring's first user knows rings of that layout: makes one that says what the engine's says. An
