@@ -16,7 +16,8 @@ static const struct nm_ring_layout page = {.header = 24,
                                            .cur = 16,
                                            .buf_size = 20,
                                            .flags = 22,
-                                           .slot_flags = OF_2011};
+                                           .slot_flags = OF_2011,
+                                           .ring_flags = NR_TIMESTAMP};
 
 static const struct nm_ring_layout of_2011 = {.header = 40,
                                               .slot = 8,
@@ -26,6 +27,7 @@ static const struct nm_ring_layout of_2011 = {.header = 40,
                                               .flags = 22,
                                               .ts = 24,
                                               .slot_flags = OF_2011,
+                                              .ring_flags = NR_TIMESTAMP,
                                               .fixed_buffers = true};
 
 static const struct nm_ring_layout api_3 = {.header = 48,
@@ -36,7 +38,8 @@ static const struct nm_ring_layout api_3 = {.header = 48,
                                             .buf_size = 24,
                                             .flags = 26,
                                             .ts = 32,
-                                            .slot_flags = OF_API_3};
+                                            .slot_flags = OF_API_3,
+                                            .ring_flags = NR_TIMESTAMP | NR_FORWARD};
 
 static const struct nm_ring_layout api_5 = {.header = 48,
                                             .slot = 16,
@@ -46,7 +49,8 @@ static const struct nm_ring_layout api_5 = {.header = 48,
                                             .buf_size = 24,
                                             .flags = 26,
                                             .ts = 32,
-                                            .slot_flags = OF_API_5};
+                                            .slot_flags = OF_API_5,
+                                            .ring_flags = NR_TIMESTAMP | NR_FORWARD};
 
 #define PLACES(tx, rx) {[NM_TX] = (tx), [NM_RX] = (rx)}
 

@@ -120,8 +120,10 @@ static void reinitialise(struct nm_kring *kring) {
     if (old->layout->reserved) WRITE_ONCE(*word(old, old->layout->reserved), 0);
 }
 
-int nm_old_ring_sync(struct nm_kring *kring, uint32_t caller, bool *ready) {
+int nm_old_ring_sync(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
+                     bool *ready) {
     struct nm_old_ring *old = &kring->old;
+    uint16_t flags = READ_ONCE(*half(old, old->layout->flags));
     struct position position = read_position(kring);
     int error = 0;
     if (position.good) {
@@ -133,13 +135,13 @@ int nm_old_ring_sync(struct nm_kring *kring, uint32_t caller, bool *ready) {
         position.head = position.cur = kring->hwcur;
     }
     int failed = 0;
+    nm_kring_forward(file, kring, position.head, flags & old->layout->ring_flags);
     /* As with today's rings: what has arrived is shown, nothing is sent. */
     if (position.good || kring->dir == NM_RX)
         failed = nm_kring_advance(kring, position.head, position.cur, caller);
     publish(kring, position.cur);
     if (kring->dir == NM_RX && old->layout->ts)
-        nm_stamp(READ_ONCE(*half(old, old->layout->flags)),
-                 (struct timeval *)(void *)(old->memory + old->layout->ts));
+        nm_stamp(flags, (struct timeval *)(void *)(old->memory + old->layout->ts));
     if (failed) return failed;
     *ready = position.cur != kring->hwtail;
     return error;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct nm_file;
 struct nm_kring;
 struct nm_ring_layout;
 
@@ -28,7 +29,8 @@ void nm_old_ring_close(struct nm_kring *kring);
 
 /* One sync of a ring that has an old one, its busy flag held, as sync_ring in ring_core.c. A bad
  * index re-initialises the ring and is -EINVAL. */
-int nm_old_ring_sync(struct nm_kring *kring, uint32_t caller, bool *ready);
+int nm_old_ring_sync(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
+                     bool *ready);
 /* What the program has as its position, any number. */
 uint32_t nm_old_ring_cur(const struct nm_kring *kring);
 /* The buffer that slot `k` names: the program's word for slots it has been given. */

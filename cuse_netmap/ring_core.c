@@ -112,11 +112,12 @@ static bool may_forward_down(const struct nm_file *file) {
     return !file->first[NM_TX] && file->last[NM_TX] >= file->port->num_rings[NM_TX];
 }
 
-static void forward(const struct nm_file *file, struct nm_kring *kring, uint32_t head) {
+void nm_kring_forward(const struct nm_file *file, struct nm_kring *kring, uint32_t head,
+                      uint32_t flags) {
     kring->forwarded = false;
     if (kring->dir == NM_TX || !kring->port->ops->forward) return;
     bool all = READ_ONCE(forward_all);
-    if (!all && !(READ_ONCE(kring->ring->flags) & NR_FORWARD)) return;
+    if (!all && !(flags & NR_FORWARD)) return;
     kring->forwarded = kring->port->ops->forward(kring, head, all, may_forward_down(file));
 }
 
@@ -125,7 +126,7 @@ static void forward(const struct nm_file *file, struct nm_kring *kring, uint32_t
 static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
                      bool *ready) {
     if (__builtin_expect(kring->old.layout != NULL, 0))
-        return nm_old_ring_sync(kring, caller, ready);
+        return nm_old_ring_sync(file, kring, caller, ready);
     struct netmap_ring *ring = kring->ring;
     uint32_t head = load_acquire(&ring->head);
     uint32_t cur = READ_ONCE(ring->cur);
@@ -141,7 +142,7 @@ static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_
         if (kring->dir == NM_TX) return error;
         head = kring->hwcur; /* nothing is given back, but what has arrived is shown */
     }
-    forward(file, kring, head);
+    nm_kring_forward(file, kring, head, READ_ONCE(ring->flags));
     int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
     if (kring->dir == NM_RX) nm_stamp(READ_ONCE(ring->flags), &ring->ts);
