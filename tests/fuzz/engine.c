@@ -301,6 +301,7 @@ static void play(struct nm_file *file) {
         *old_word(kring, layout->cur) = head;
         *old_word(kring, layout->avail) = below(4) ? room - moved : UINT32_MAX;
         if (layout->reserved) *old_word(kring, layout->reserved) = below(moved + 1);
+        *(uint16_t *)(void *)(kring->old.memory + layout->flags) = below(2) ? NR_FORWARD : 0;
         old++;
     } else {
         ring->head = head;
