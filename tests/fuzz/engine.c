@@ -122,7 +122,8 @@ static void close_queue(void *queue) {
     free(queue);
 }
 
-static const struct nm_backend_ops backend = {.name = "fuzz",
+static const struct nm_backend_ops backend = {.abi = NM_BACKEND_ABI,
+                                              .name = "fuzz",
                                               .tx = tx,
                                               .rx = rx,
                                               .event_fd = event_fd,
