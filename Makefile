@@ -21,7 +21,7 @@ endif
 export PYTHONDONTWRITEBYTECODE := 1
 
 PROJECT := setup.cfg setup.py pyproject.toml
-ENGINE := $(shell find cuse_netmap -name '*.[ch]' -o -name '*.cdef' -o -name _engine_build.py)
+ENGINE := $(shell find cuse_netmap -name '*.[ch]' -o -name '*.cdef' -o -name '_*_build.py')
 C_FILES := $(shell find bench compat cuse_netmap docs tests -name '*.[ch]' 2>/dev/null)
 
 .PHONY: help
@@ -118,5 +118,5 @@ install-headers: ## install net/netmap.h and net/netmap_user.h below DESTDIR/PRE
 
 .PHONY: clean
 clean: ## remove everything a target made
-	rm -rf $(VENV) build dist *.egg-info cuse_netmap/bin cuse_netmap/_engine*.so
+	rm -rf $(VENV) build dist *.egg-info cuse_netmap/bin cuse_netmap/_engine*.so cuse_netmap/_dpdk*.so
 	find cuse_netmap tests bench -name __pycache__ -prune -exec rm -r {} + 2>/dev/null || true

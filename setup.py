@@ -5,6 +5,7 @@ CUSE_NETMAP_SANITIZE=1 compiles all of it with AddressSanitizer and UndefinedBeh
 """
 
 import os
+import subprocess
 from glob import glob
 from pathlib import Path
 
@@ -27,6 +28,12 @@ if SANITIZE:
 else:
     # As Debian builds it; it brings warnings of its own.
     CFLAGS += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+
+# The dpdk backend is there where libdpdk is; `-Werror` and the version are its own C's to check.
+try:
+    HAS_DPDK = subprocess.run(["pkg-config", "--atleast-version=22.11", "libdpdk"], check=False).returncode == 0
+except FileNotFoundError:
+    HAS_DPDK = False
 
 # Named here, not left to setuptools: an editable install would compile in a temporary folder, from nothing each time.
 BUILD = "build/sanitize" if SANITIZE else "build/plain"
@@ -93,5 +100,8 @@ setup(
             },
         )
     ],
-    cffi_modules=["cuse_netmap/_engine_build.py:ffibuilder"],
+    cffi_modules=[
+        "cuse_netmap/_engine_build.py:ffibuilder",
+        *(["cuse_netmap/_dpdk_build.py:ffibuilder"] if HAS_DPDK else []),
+    ],
 )

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "events.h"
 #include "ring_core.h"
 
 /* One buffer of a packet. A packet longer than a buffer continues in the next frame. */
@@ -32,6 +33,9 @@ struct nm_backend_ops {
      * dropped and counted), fewer when the device is full. -EIO once the device is gone. */
     int (*tx)(void *queue, const struct nm_frame *frames, uint32_t count,
               struct nm_ring_stats *stats);
+    /* How many of the frames taken last the device still reads where they are: their buffers are
+     * nobody else's until then. NULL: none. */
+    uint32_t (*in_flight)(void *queue);
     /* Receives packets of up to `per_packet` frames each while that many are left of `count`; sets
      * len and more of each frame it fills and returns how many. Longer packets are dropped and
      * counted. -EIO once the device is gone. */
@@ -43,6 +47,10 @@ struct nm_backend_ops {
     void (*finished)(void *queue);
     /* Becomes readable when rx, writable when tx may get further. */
     int (*event_fd)(void *queue);
+    /* NULL, if instead the backend says so itself: once for each of EPOLLIN and EPOLLOUT armed, by
+     * `call`, from a thread of its own, from listen (-errno) until close returns. */
+    int (*listen)(void *queue, nm_watch_call *call, void *arg);
+    void (*arm)(void *queue, uint32_t events);
     /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
     bool (*gone)(void *queue);
     /* Before the first rx: what comes from now on is received, and nothing that came before. -errno
