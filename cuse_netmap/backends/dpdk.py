@@ -42,7 +42,7 @@ class Options(PortOptions):
 
 def unavailable() -> str:
     """Why there is no such backend here; "" if there is."""
-    if find_spec("cuse_netmap._dpdk") is None:
+    if not _built():
         return "the dpdk backend is not there: install cuse-netmap-dpdk, or libdpdk-dev and build again"
     try:
         from cuse_netmap.backends import dpdk_library
@@ -50,6 +50,13 @@ def unavailable() -> str:
         return f"the dpdk backend cannot be loaded: {error}"
     del dpdk_library
     return ""
+
+
+def _built() -> bool:
+    try:
+        return find_spec("cuse_netmap._dpdk") is not None
+    except ValueError:  # of a module that somebody has declared absent
+        return False
 
 
 class DpdkInterface(Interface):

@@ -127,7 +127,7 @@ static int configure(struct nm_dpdk_port *port, const struct nm_dpdk_config *con
         nm_eal_listen();
         error = rte_eth_dev_configure(port->number, config->queues, config->queues, &wanted);
     }
-    if (error) return nm_eal_refuse(why, error, "%u queues", config->queues);
+    if (error) return nm_eal_refuse(why, error, "%u queue(s), an MTU of %u", config->queues, mtu);
     port->interrupts = wanted.intr_conf.rxq;
     port->rx_descriptors = port->tx_descriptors = config->descriptors;
     error = rte_eth_dev_adjust_nb_rx_tx_desc(port->number, &port->rx_descriptors,
