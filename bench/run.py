@@ -20,6 +20,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import dpdk
 import flows
 
 from cuse_netmap.device import URING_SWITCH, program, uring_enabled
@@ -222,6 +223,19 @@ class Bench:
                 name = f"{what.kind}, batches of {batch}"
                 yield Row(name, ours / 1e6, "Mpps", bare / 1e6, judged, least=least if judged else None)
 
+    def dpdk(self) -> Iterator[Row]:
+        """Frames sent into devices of DPDK's, beside a loop of rte_eth_tx_burst()."""
+        if missing := dpdk.missing():
+            print(f"dpdk: not measured: {missing}", file=sys.stderr)
+            return
+        dpdk.make_wires()
+        bare_loop = dpdk.build(self.folder)
+        with self.daemon(f"--config={dpdk.configure(self.folder)}") as pid:
+            for name, ours, bare, judged in dpdk.measure(self.folder / "flow", bare_loop):
+                least = 0.8 if judged else None
+                yield Row(name, ours / 1e6, "Mpps", bare / 1e6, "ratio" if judged else "", least=least)
+            yield Row("CPU of a sleeper, net_null", dpdk.sleeper(pid, cpu_seconds) * 100, "%")
+
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
         starts, sizes = [], []
@@ -255,6 +269,7 @@ MEASUREMENTS = {
     "pipe": Bench.pipe,
     "vale": Bench.vale,
     "broadcast": Bench.broadcast,
+    "dpdk": Bench.dpdk,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]

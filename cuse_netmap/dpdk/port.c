@@ -26,7 +26,9 @@
 #endif
 
 #define LINK_HEADERS 18 /* bytes before the MTU counts: Ethernet and one VLAN tag */
-#define CACHE 64        /* mbufs that a thread keeps of a pool; it may have half as many again */
+/* Mbufs that a thread keeps of a pool, and may have half as many again: two bursts, so that those
+ * of the last burst, which the CPU still has, are those of the next. */
+#define CACHE (2 * NM_DPDK_BURST)
 #define PAGE 4096ul
 
 struct nm_dpdk_port {
