@@ -34,7 +34,7 @@ class Target:
 
 
 TARGETS = [
-    Target("net_null", "net_null0", "net_null1"),
+    Target("net_null", "net_null0,no-rx=1", "net_null1,no-rx=1"),
     Target("net_af_packet", "net_af_packet0,iface=benchd0", "net_af_packet1,iface=benchd2"),
 ]
 

@@ -155,12 +155,12 @@ static void unload(struct nm_dpdk_queue *queue, struct burst *burst, uint32_t se
  * the first that is not so. */
 static uint32_t load_short(const struct nm_dpdk_queue *queue, struct burst *burst,
                            const struct nm_frame *frames) {
-    uint32_t longest = RTE_MIN(READ_ONCE(queue->longest), queue->room), i = 0;
-    if (longest >= queue->copy_below) longest = queue->copy_below - 1;
+    uint32_t limit = RTE_MIN(READ_ONCE(queue->longest), queue->room) + 1, i = 0;
+    if (limit > queue->copy_below) limit = queue->copy_below;
     for (; i < burst->spares; i++) {
         const struct nm_frame *frame = &frames[i];
         struct rte_mbuf *mbuf = burst->spare[i];
-        if (frame->more || frame->len < ETHERNET_HEADER || frame->len > longest) break;
+        if (frame->more || frame->len < ETHERNET_HEADER || frame->len >= limit) break;
         /* Of an mbuf that has been free the rest is as it must be. */
         mbuf->data_off = RTE_PKTMBUF_HEADROOM;
         mbuf->port = RTE_MBUF_PORT_INVALID;

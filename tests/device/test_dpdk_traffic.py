@@ -4,6 +4,7 @@
 import select
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from scapy.config import conf
@@ -40,6 +41,8 @@ PROGRAM_MAC, FAR_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 @pytest.fixture(scope="module")
 def served(hosts: Wire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The daemon, in the near network namespace."""
+    with network_namespace(hosts.near.namespace):  # nothing on the TAP that no test has sent
+        Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
     with dpdk.served(tmp_path_factory.mktemp("dpdk"), dpdk.configuration(PORTS), hosts.near):
         hosts.near.run("ip link set dtap0 up")
         yield
