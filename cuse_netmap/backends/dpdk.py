@@ -77,6 +77,9 @@ class DpdkInterface(Interface):
             self.dpdk.set_mtu(int(str(value)))
             self.port.set_mtu(self.mtu())
 
+    def deleted(self) -> bool:
+        return self.port.gone
+
     def facts(self) -> dict[str, object]:
         return self.dpdk.facts()
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <rte_epoll.h>
 #include <rte_ethdev.h>
 #include <signal.h>
 #include <sys/epoll.h>
@@ -23,7 +24,9 @@ static struct {
     pthread_mutex_t lock;    /* guards what is armed, due, and the time until which it sleeps */
     struct nm_dpdk_queue *first;
     pthread_t thread;
-    int epoll, kick;
+    int epoll; /* of DPDK's kind: interrupts, and the kick */
+    int kick;
+    struct rte_epoll_event kicked;
     uint64_t sleeps_until;
     bool ending;
 } poller = {.life = PTHREAD_MUTEX_INITIALIZER,
@@ -51,8 +54,8 @@ static void put_off(struct nm_dpdk_queue *queue, enum nm_dir dir, uint64_t from)
 static bool is_due(struct nm_dpdk_queue *queue, enum nm_dir dir, uint64_t time) {
     pthread_mutex_lock(&poller.lock);
     bool due = queue->armed & event_of[dir] && queue->due[dir] <= time;
-    if (due && dir == NM_RX && queue->interrupt >= 0)
-        queue->due[dir] = NEVER; /* was for what came before the interrupt was allowed */
+    if (due && dir == NM_RX && queue->interrupted)
+        queue->due[dir] = NEVER; /* it was for what came before the interrupt was allowed */
     else if (due)
         put_off(queue, dir, time);
     pthread_mutex_unlock(&poller.lock);
@@ -76,21 +79,20 @@ static void look_at_all(void) {
     }
 }
 
-static void take_interrupts(void) {
-    struct epoll_event events[16];
-    int count = epoll_wait(poller.epoll, events, 16, 0);
+static void take_events(void) {
+    struct rte_epoll_event events[16];
+    int count = rte_epoll_wait(poller.epoll, events, 16, 0);
     for (int i = 0; i < count; i++) {
-        struct nm_dpdk_queue *queue = events[i].data.ptr;
-        uint64_t counter;
+        struct nm_dpdk_queue *queue = events[i].epdata.data;
         if (!queue) {
-            eventfd_read(poller.kick, &counter);
-            continue;
-        }
-        if (queue->drained) {
-            if (read(queue->interrupt, &counter, sizeof(counter)) < 0) errno = 0;
+            eventfd_t times;
+            eventfd_read(poller.kick, &times);
+        } else if (events[i].epdata.event & (EPOLLERR | EPOLLHUP)) {
+            queue->call(queue->arg, EPOLLERR);
+        } else {
             rte_eth_dev_rx_intr_disable(queue->number, queue->index);
+            wake(queue, NM_RX);
         }
-        wake(queue, NM_RX);
     }
 }
 
@@ -114,7 +116,7 @@ static void *loop(void *arg) {
     nm_eal_enter();
     while (!load_acquire(&poller.ending)) {
         pthread_mutex_lock(&poller.calling);
-        take_interrupts();
+        take_events();
         look_at_all();
         uint64_t pause = rest();
         pthread_mutex_unlock(&poller.calling);
@@ -126,24 +128,27 @@ static void *loop(void *arg) {
     return NULL;
 }
 
+static void close_all(void) {
+    if (poller.epoll >= 0) close(poller.epoll);
+    if (poller.kick >= 0) close(poller.kick);
+}
+
 static int start(void) {
     poller.epoll = epoll_create1(EPOLL_CLOEXEC);
     poller.kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN};
+    poller.kicked = (struct rte_epoll_event){.epdata.event = EPOLLIN};
     poller.ending = false;
     poller.sleeps_until = 0;
     sigset_t all, old;
     sigfillset(&all);
     int error = 0;
     if (poller.epoll < 0 || poller.kick < 0 ||
-        epoll_ctl(poller.epoll, EPOLL_CTL_ADD, poller.kick, &event))
+        rte_epoll_ctl(poller.epoll, EPOLL_CTL_ADD, poller.kick, &poller.kicked))
         error = -errno;
     pthread_sigmask(SIG_SETMASK, &all, &old); /* which the thread inherits: none is for it */
     if (!error) error = -pthread_create(&poller.thread, NULL, loop, NULL);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (!error) return 0;
-    if (poller.epoll >= 0) close(poller.epoll);
-    if (poller.kick >= 0) close(poller.kick);
+    if (error) close_all();
     return error;
 }
 
@@ -151,50 +156,53 @@ static void end(void) {
     store_release(&poller.ending, true);
     eventfd_write(poller.kick, 1);
     pthread_join(poller.thread, NULL);
-    close(poller.epoll);
-    close(poller.kick);
+    close_all();
+}
+
+static int control(struct nm_dpdk_queue *queue, int operation) {
+    return rte_eth_dev_rx_intr_ctl_q(queue->number, queue->index, poller.epoll, operation, queue);
 }
 
 int nm_poller_add(struct nm_dpdk_queue *queue, nm_watch_call *call, void *arg) {
     pthread_mutex_lock(&poller.life);
     int error = poller.first ? 0 : start();
-    if (!error && queue->interrupt >= 0) {
-        struct epoll_event event = {.events = EPOLLONESHOT, .data.ptr = queue};
-        if (epoll_ctl(poller.epoll, EPOLL_CTL_ADD, queue->interrupt, &event)) queue->interrupt = -1;
-    }
     if (!error) {
         pthread_mutex_lock(&poller.calling);
         queue->call = call;
         queue->arg = arg;
         queue->next_queue = poller.first;
         poller.first = queue;
+        queue->interrupts = queue->interrupts && !control(queue, RTE_INTR_EVENT_ADD);
         pthread_mutex_unlock(&poller.calling);
     }
     pthread_mutex_unlock(&poller.life);
     return error;
 }
 
+/* Whether the device will say that frames have come. Some have nothing to allow, and say it always;
+ * some cannot at times, as nobody is connected. */
+static bool allow_interrupt(struct nm_dpdk_queue *queue) {
+    if (!queue->interrupts) return false;
+    int error = rte_eth_dev_rx_intr_enable(queue->number, queue->index);
+    return !error || error == -ENOTSUP;
+}
+
 void nm_poller_arm(struct nm_dpdk_queue *queue, uint32_t events) {
-    bool interrupt = events & EPOLLIN && queue->interrupt >= 0;
-    if (interrupt && queue->drained) rte_eth_dev_rx_intr_enable(queue->number, queue->index);
-    uint64_t time = now();
+    bool interrupted = events & EPOLLIN && allow_interrupt(queue);
+    uint64_t time = now(), first = NEVER;
     pthread_mutex_lock(&poller.lock);
-    uint64_t first = NEVER;
+    if (events & EPOLLIN) queue->interrupted = interrupted;
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         if (!(events & event_of[dir] & ~queue->armed)) continue;
         uint64_t pause = READ_ONCE(queue->pause[dir]);
         queue->due[dir] = time + (pause ? pause : FIRST_PAUSE);
-        if (dir == NM_RX && interrupt) queue->due[dir] = queue->drained ? time : NEVER;
+        if (dir == NM_RX && interrupted) queue->due[dir] = time;
         if (queue->due[dir] < first) first = queue->due[dir];
     }
     queue->armed |= events;
     bool kick = first < poller.sleeps_until;
     if (kick) poller.sleeps_until = first;
     pthread_mutex_unlock(&poller.lock);
-    if (interrupt) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.ptr = queue};
-        epoll_ctl(poller.epoll, EPOLL_CTL_MOD, queue->interrupt, &event);
-    }
     if (kick) eventfd_write(poller.kick, 1);
 }
 
@@ -202,7 +210,7 @@ void nm_poller_remove(struct nm_dpdk_queue *queue) {
     if (!queue->call) return;
     pthread_mutex_lock(&poller.life);
     pthread_mutex_lock(&poller.calling);
-    if (queue->interrupt >= 0) epoll_ctl(poller.epoll, EPOLL_CTL_DEL, queue->interrupt, NULL);
+    if (queue->interrupts) control(queue, RTE_INTR_EVENT_DEL);
     struct nm_dpdk_queue **link = &poller.first;
     while (*link != queue)
         link = &(*link)->next_queue;

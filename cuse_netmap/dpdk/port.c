@@ -164,14 +164,9 @@ static void prepare(struct nm_dpdk_port *port, uint16_t i, const struct nm_dpdk_
     queue->copy_below = config->copy_below == UINT16_MAX ? UINT32_MAX : config->copy_below;
     queue->room = config->mbuf_size;
     queue->longest_pause = config->poll_us * 1000ull;
-    queue->interrupt = -1;
-    if (!port->interrupts) return;
     nm_eal_mute(true); /* that there are none is no error */
-    queue->interrupt = rte_eth_dev_rx_intr_ctl_q_get_fd(port->number, i);
+    queue->interrupts = port->interrupts && rte_eth_dev_rx_intr_ctl_q_get_fd(port->number, i) >= 0;
     nm_eal_mute(false);
-    /* Where they need not be allowed, the descriptor is the device's own, and has frames in it. */
-    queue->drained = queue->interrupt >= 0 && !rte_eth_dev_rx_intr_enable(port->number, i);
-    if (queue->drained) rte_eth_dev_rx_intr_disable(port->number, i);
 }
 
 static void follow_mtu(struct nm_dpdk_port *port) {
@@ -276,13 +271,23 @@ void nm_dpdk_close(struct nm_dpdk_port *port) {
 /* ---- while it is there ------------------------------------------------------------------------
  */
 
-/* A device that reaches memory by itself needs it mapped for that; a virtual one is this process.
- * Where addresses are physical ones nobody knows those of our pages. */
+/* Drivers that read frames by the pointers of this process. Other virtual ones give addresses away
+ * to somebody who knows DPDK's own memory and no other: virtio-user, memif without copying. */
+static bool is_plain(const char *driver) {
+    static const char *const plain[] = {"net_af_packet", "net_null", "net_pcap",
+                                        "net_ring",      "net_tap",  "net_vhost"};
+    for (uint32_t i = 0; i < RTE_DIM(plain); i++)
+        if (!strcmp(driver, plain[i])) return true;
+    return false;
+}
+
+/* A device that reaches memory by itself needs it mapped for that. Where addresses are physical
+ * ones nobody knows those of our pages. */
 static bool map(const struct nm_dpdk_port *port, bool yes) {
     struct rte_eth_dev_info info;
     if (rte_eth_dev_info_get(port->number, &info) || !info.device) return false;
     const struct nm_dpdk_memory *memory = &port->memory;
-    if (!strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev")) return true;
+    if (!strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev")) return is_plain(info.driver_name);
     int (*change)(struct rte_device *, void *, uint64_t, size_t) =
         yes ? rte_dev_dma_map : rte_dev_dma_unmap;
     return !change(info.device, memory->base, (uintptr_t)memory->base, memory->length);
@@ -368,7 +373,7 @@ void nm_dpdk_facts(const struct nm_dpdk_port *port, struct nm_dpdk_facts *out) {
     out->tx_errors = stats.oerrors;
     out->rx_descriptors = port->rx_descriptors;
     out->tx_descriptors = port->tx_descriptors;
-    out->interrupts = port->queue[0].interrupt >= 0;
+    out->interrupts = port->queue[0].interrupts;
     out->pointed_at = port->memory.length > 0;
 }
 

@@ -49,8 +49,8 @@ struct nm_dpdk_queue {
     void *arg;
     uint32_t armed;                        /* EPOLLIN, EPOLLOUT */
     uint64_t due[NM_DIRS], pause[NM_DIRS]; /* ns: of the next look, and until the one after it */
-    int interrupt;                         /* a descriptor, -1: none */
-    bool drained; /* it counts interrupts, which have to be read and allowed again */
+    bool interrupts;                       /* the device can say that frames have come */
+    bool interrupted;                      /* and will: nobody need look */
     uint64_t longest_pause;
     struct nm_dpdk_queue *next_queue;
 };

@@ -2,7 +2,9 @@
 """DPDK's devices come and go with the daemon, which stays what it was: programs killed, reloads, states, the end."""
 
 import re
+import select
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,6 +232,23 @@ def test_a_device_taken_away_under_a_program_is_gone_for_it(lone: Daemon) -> Non
         port.send(frame(2, 500))
         assert port.receive() == frame(2, 500)
     assert settled(free_buffers, POOL) == POOL
+
+
+def test_a_deleted_interface_is_gone_for_its_programs_and_a_reload_makes_it_anew(tmp_path: Path) -> None:
+    """ABI.md 11: POLLERR for a sleeper; as with TAP ports."""
+    config = dpdk.configuration(dpdk.port("tapp", "net_tap0,iface=dtap0"))
+    with dpdk.served(tmp_path, config) as daemon:
+        with Port("tapp") as port:
+            timer = threading.Timer(0.1, ip, ["link", "delete", "dtap0"])
+            timer.start()
+            assert port.poll(select.POLLIN, 5) & select.POLLERR
+            timer.join()
+        rewrite(daemon, config)
+        daemon.wait_for_log("made anew")
+        ip("link", "set", "dtap0", "up")
+        with Port("tapp") as port, Host("dtap0") as host:
+            port.send(frame(1))
+            assert host.receive() == frame(1)
 
 
 def test_mtu_and_promiscuous_change_at_once(tmp_path: Path) -> None:

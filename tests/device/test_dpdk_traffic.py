@@ -31,6 +31,10 @@ PORTS = (
     + dpdk.port("loop", "net_ring0", copy_below=0)
     + dpdk.port("twin", "net_ring1", queues=2)
     + dpdk.port("nil", "net_null0")
+    + dpdk.port("server", "net_memif0,role=server,id=0,socket=FOLDER/memif,socket-abstract=no")
+    + dpdk.port("client", "net_memif1,role=client,id=0,socket=FOLDER/memif,socket-abstract=no")
+    + dpdk.port("host", "net_vhost0,iface=FOLDER/vhost,queues=1")
+    + dpdk.port("guest", "net_virtio_user0,path=FOLDER/vhost,queues=1")
 )
 FAR = {"wan0": "v1", "tapp": "dtap0"}
 SIZES = [60, 61, 255, 256, 1024, 1514]
@@ -43,7 +47,8 @@ def served(hosts: Wire, tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
     """The daemon, in the near network namespace."""
     with network_namespace(hosts.near.namespace):  # nothing on the TAP that no test has sent
         Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
-    with dpdk.served(tmp_path_factory.mktemp("dpdk"), dpdk.configuration(PORTS), hosts.near):
+    folder = tmp_path_factory.mktemp("dpdk")
+    with dpdk.served(folder, dpdk.configuration(PORTS.replace("FOLDER", str(folder))), hosts.near):
         hosts.near.run("ip link set dtap0 up")
         yield
 
@@ -267,6 +272,18 @@ def _take_all(port: Port) -> Iterator[bytes]:
     port.rxsync()
     yield from port.take()
     port.rxsync()
+
+
+@pytest.mark.parametrize(("one", "other"), [("server", "client"), ("host", "guest")])
+def test_two_ports_of_one_daemon_are_a_wire_for_sleepers(one: str, other: str) -> None:
+    """Issue F: shared memory of DPDK's, memif and virtio, with and without interrupts."""
+    with Port(one) as a, Port(other) as b:
+        for sender, receiver in ((a, b), (b, a)):
+            for n in range(3):
+                timer = threading.Timer(0.02, sender.send, [frame(n, 600)])
+                timer.start()
+                assert take(receiver, 1) == [frame(n, 600)]
+                timer.join()
 
 
 # ---- frames that the device has where they are
