@@ -55,13 +55,15 @@ serve = setpriv --pdeathsig TERM $(VENV)/bin/cuse-netmap serve $(ARGS)
 run: build ## serve /dev/netmap in the foreground until ctrl-C (ARGS='--tap tap1 ...')
 	@test -t 0 || exec $(serve); set -m; $(serve); exit
 
+# A file of tests is one worker's, with a /dev of its own; CUSE devices are everybody's, so there all files are.
+WORKERS := $(if $(wildcard /dev/cuse),0,$(shell nproc))
 # SAFEPATH: the variant under test is imported from where it was built, never by chance from the current folder.
 pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
 	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
-	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest --junit-xml build/$(1).xml $(ARGS)
+	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --junit-xml build/$(1).xml $(ARGS)
 
 .PHONY: test
-test: build ## run the tests, as root to run them all (ARGS='-k poll ...')
+test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a slow machine PATIENCE=20)
 	@$(call pytest,junit)
 
 .PHONY: test-sanitize
@@ -97,6 +99,11 @@ check-upstream: build ## run upstream netmap's own suites (NETMAP_BIN=DIR NETMAP
 .PHONY: bench
 bench: build ## measure (ARGS go to bench/run.py)
 	@$(VENV)/bin/python bench/run.py $(ARGS)
+
+.PHONY: bench-deps
+bench-deps: ## install what `bench` also compares with: trafgen (root on Debian or Ubuntu)
+	@command -v trafgen >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends netsniff-ng
 
 .PHONY: lint
 lint: build ## ruff, mypy, clang-format; the compiler's warnings are errors of `build`

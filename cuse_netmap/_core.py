@@ -3,6 +3,7 @@
 
 import errno
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -29,6 +30,9 @@ DROPS = {
     "bad": lib.NM_DROP_BAD,
 }
 
+
+# Held by whoever changes what exists in the engine (ring_core.h); control's lock.
+exclusive = threading.RLock()
 
 TAP_BACKEND = lib.nm_tap_backend()
 NULL_BACKEND = lib.nm_null_backend()
@@ -215,6 +219,11 @@ class RingState:
     stats: RingStats
 
 
+def set_forward_all(on: bool) -> None:
+    """Netmap's parameter fwd."""
+    lib.nm_set_forward_all(on)
+
+
 def set_no_timestamp(on: bool) -> None:
     """Netmap's parameter no_timestamp."""
     lib.nm_set_no_timestamp(on)
@@ -296,6 +305,11 @@ class Port:
                 return True
         return False
 
+    @property
+    def mtu(self) -> int:
+        """Bytes, of the interface behind it as the daemon last heard; 0 if there is none."""
+        return int(self.pointer.mtu)
+
     def set_mtu(self, mtu: int) -> None:
         """Bytes; looked at when the first program registers."""
         lib.nm_port_set_mtu(self.pointer, mtu)
@@ -334,7 +348,8 @@ class Port:
 
     def close(self) -> None:
         """No program may be registered on it any more."""
-        lib.nm_port_destroy(self.pointer)
+        with exclusive:
+            lib.nm_port_destroy(self.pointer)
 
 
 def tap_queues(fds: Sequence[int]) -> list[Any]:
@@ -427,11 +442,11 @@ def nic_port(region: Region, events: Events, name: str, backend: Any, queues: Se
     out, why = ffi.new("struct nm_port **"), _Why()
     operations = ffi.cast("const struct nm_backend_ops *", backend)
     encoded = os.fsencode(name)
-    why.check(
-        lib.nm_nic_create(
+    with exclusive:
+        result = lib.nm_nic_create(
             region.pointer, events.pointer, encoded, operations, vector, len(queues), slots, out, why.pointer
         )
-    )
+    why.check(result)
     return Port(out[0])
 
 
@@ -439,7 +454,8 @@ def set_host_rings(port: Port, backend: Any, queues: Sequence[Any]) -> None:
     """What stands behind an interface's host rings: queues, which the port takes over; while none is bound."""
     why = _Why()
     vector = _queue_vector(queues)
-    why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))
+    with exclusive:
+        why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))
 
 
 def null_port(region: Region, name: str, sizes: Sizes) -> Port:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cuse_netmap import device
 from cuse_netmap.backends import dpdk
+from cuse_netmap.backends.advice import advice
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at
 from cuse_netmap.state import find_fusepy
@@ -113,6 +114,14 @@ def _backends(_path: Path) -> Iterator[Finding]:
     yield Finding("dpdk backend", not missing, missing or "it is there, to be configured: [ports.NAME] backend = dpdk")
 
 
+def _interfaces(_path: Path) -> Iterator[Finding]:
+    """Those that programs could take, with what netmap leaves to whoever runs them."""
+    for one in advice():
+        remarks = "; ".join(one.remarks) or "nothing to remark"
+        what = f"programs cannot take it: {one.taken}" if one.taken else f"netmap:{one.name}: {remarks}"
+        yield Finding(f"interface {one.name}", not one.taken, what)
+
+
 def _state(_path: Path) -> Iterator[Finding]:
     try:
         find_fusepy()
@@ -135,6 +144,7 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _doors,
     _uring_switch,
     _backends,
+    _interfaces,
     _state,
     _ptrace,
 )

@@ -80,6 +80,7 @@ def _port(registry: Registry, _name: str, view: PortView) -> Folder:
             "description": _constant(view.description),
             "mem_id": File(lambda: registry.regions.id_of(port)),
             "users": File(lambda: port.files),
+            "mtu": File(lambda: port.mtu),
             "gone": File(lambda: int(port.gone)),
             **{direction: _direction(port, direction) for direction in DIRECTIONS},
             **_device(view),

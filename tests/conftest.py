@@ -14,6 +14,8 @@ from cuse_netmap.namespace import unshare_mounts
 from tests.support import clients
 from tests.support import daemon as daemons
 from tests.support.daemon import Daemon
+from tests.support.patience import PATIENCE, at_most
+from tests.support.places import mount_private_places
 from tests.support.ways import WAYS, ways_here
 
 if TYPE_CHECKING:
@@ -36,10 +38,17 @@ def missing() -> str:
 MISSING = missing()
 
 
-def pytest_configure() -> None:
-    """Nothing that a test mounts or creates is seen outside, or outlives the run."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing that a test mounts or creates is seen outside, or outlives the run; and the limits of pyproject.toml."""
+    if config.option.timeout is None:
+        config.option.timeout = at_most(float(config.getini("timeout")))
+    stacks_after = at_most(float(config.getini("faulthandler_timeout")))
+    config._inicache["faulthandler_timeout"] = stacks_after  # there is no option for it
     if not MISSING:
         unshare_mounts()
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            mount_private_places()
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNET)")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -67,8 +76,9 @@ def pytest_runtest_makereport(
 
 
 def pytest_report_header() -> list[str]:
-    """Says which ways in are tested."""
-    return [f"way in: {name}: {reason or 'tested'}" for name, reason in ways_here().items()]
+    """Says which ways in are tested, and with what patience."""
+    ways = [f"way in: {name}: {reason or 'tested'}" for name, reason in ways_here().items()]
+    return [*ways, f"time limits: {PATIENCE:g} times what is written (PATIENCE)"]
 
 
 @pytest.fixture(scope="module", params=[name for name, reason in ways_here().items() if not reason])

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a backend is to the engine: queues that take and give frames. A backend knows nothing of
- * ioctls, rings or slots; ports/nic.c does the slots. */
+ * ioctls, rings or slots; ports/nic.c does the slots. With stats.h it is all that a backend of
+ * another package is compiled with, as <cuse_netmap/backend.h> (docs/backends.md). */
 #ifndef CUSE_NETMAP_BACKEND_H
 #define CUSE_NETMAP_BACKEND_H
 
@@ -9,8 +10,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "events.h"
-#include "ring_core.h"
+#include "../stats.h"
 
 /* One buffer of a packet. A packet longer than a buffer continues in the next frame. */
 struct nm_frame {
@@ -27,15 +27,25 @@ struct nm_unfinished {
     uint32_t count;
 };
 
+/* Tells a backend that was compiled with another version of this page: whatever else changes its
+ * meaning, but not the size of the struct, adds one to the first number. */
+#define NM_BACKEND_ABI (1u << 16 | (uint32_t)sizeof(struct nm_backend_ops))
+
+/* Sync calls tx and rx of a queue, each by one thread at a time, but both at once. */
 struct nm_backend_ops {
+    uint32_t abi; /* NM_BACKEND_ABI */
     const char *name;
     /* Sends whole packets; count frames hold no part of one. Returns the frames taken (sent, or
      * dropped and counted), fewer when the device is full. -EIO once the device is gone. */
     int (*tx)(void *queue, const struct nm_frame *frames, uint32_t count,
               struct nm_ring_stats *stats);
+    /* The same, but it is the host's stack that gets them, as if they had come in here; it counts
+     * what it drops only. NULL: there is none. */
+    int (*to_host)(void *queue, const struct nm_frame *frames, uint32_t count,
+                   struct nm_ring_stats *stats);
     /* How many of the frames taken last the device still reads where they are: their buffers are
      * nobody else's until then. NULL: none. */
-    uint32_t (*in_flight)(void *queue);
+    int (*in_flight)(void *queue);
     /* Receives packets of up to `per_packet` frames each while that many are left of `count`; sets
      * len and more of each frame it fills and returns how many. Longer packets are dropped and
      * counted. -EIO once the device is gone. */
@@ -47,9 +57,12 @@ struct nm_backend_ops {
     void (*finished)(void *queue);
     /* Becomes readable when rx, writable when tx may get further. */
     int (*event_fd)(void *queue);
-    /* NULL, if instead the backend says so itself: once for each of EPOLLIN and EPOLLOUT armed, by
-     * `call`, from a thread of its own, from listen (-errno) until close returns. */
-    int (*listen)(void *queue, nm_watch_call *call, void *arg);
+    /* The one that becomes writable, if that is another. NULL: it is the same. */
+    int (*tx_event_fd)(void *queue);
+    /* Instead of event_fd, for a backend that says so itself: `call`, once for each of EPOLLIN and
+     * EPOLLOUT armed, and with EPOLLERR when the device is gone, from a thread of its own, from
+     * listen (-errno) until close returns. */
+    int (*listen)(void *queue, bool (*call)(void *arg, uint32_t events), void *arg);
     void (*arm)(void *queue, uint32_t events);
     /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
     bool (*gone)(void *queue);

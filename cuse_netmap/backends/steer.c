@@ -30,13 +30,19 @@
 #define SET(reg, value) INSN(BPF_ALU64 | BPF_MOV | BPF_K, reg, 0, 0, value)
 #define LOAD_MARK(reg)                                                                             \
     INSN(BPF_LDX | BPF_W | BPF_MEM, reg, BPF_REG_1, offsetof(struct __sk_buff, mark), 0)
+#define LOAD_INTERFACE(reg)                                                                        \
+    INSN(BPF_LDX | BPF_W | BPF_MEM, reg, BPF_REG_1, offsetof(struct __sk_buff, ifindex), 0)
 #define STORE_MARK(reg)                                                                            \
     INSN(BPF_STX | BPF_W | BPF_MEM, BPF_REG_1, reg, offsetof(struct __sk_buff, mark), 0)
 #define SKIP_IF_NOT(reg, value, count) INSN(BPF_JMP | BPF_JNE | BPF_K, reg, 0, count, value)
 #define CALL(function) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, function)
 #define RETURN INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
-#define MOST_INSNS 8
+/* return bpf_redirect(skb->ifindex, BPF_F_INGRESS); */
+#define TURN_ROUND                                                                                 \
+    LOAD_INTERFACE(BPF_REG_1), SET(BPF_REG_2, BPF_F_INGRESS), CALL(BPF_FUNC_redirect), RETURN
+
+#define MOST_INSNS 12
 
 struct code {
     const char *name; /* as bpftool shows it */
@@ -53,17 +59,30 @@ static struct code let_in(const char *name, int others) {
                           STORE_MARK(BPF_REG_2), SET(BPF_REG_0, NEXT), RETURN}};
 }
 
-/* return DROP; */
-static struct code drop(const char *name) {
-    return (struct code){name, 2, {SET(BPF_REG_0, DROP), RETURN}};
+/* if (skb->mark == MARK) turn round; return DROP; */
+static struct code to_nowhere(const char *name) {
+    return (struct code){name,
+                         8,
+                         {LOAD_MARK(BPF_REG_2), SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
+                          TURN_ROUND, SET(BPF_REG_0, DROP), RETURN}};
 }
 
-/* skb->mark = MARK; return bpf_redirect(index, flags); */
-static struct code redirect(const char *name, uint32_t index, int flags) {
+/* if (skb->mark == MARK) turn round; skb->mark = MARK; return bpf_redirect(index, 0); */
+static struct code to_rings(const char *name, uint32_t index) {
+    return (struct code){name,
+                         12,
+                         {LOAD_MARK(BPF_REG_2), SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
+                          TURN_ROUND, SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2),
+                          SET(BPF_REG_1, (int32_t)index), SET(BPF_REG_2, 0),
+                          CALL(BPF_FUNC_redirect), RETURN}};
+}
+
+/* skb->mark = MARK; return bpf_redirect(index, BPF_F_INGRESS); */
+static struct code inject(const char *name, uint32_t index) {
     return (struct code){name,
                          6,
                          {SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2),
-                          SET(BPF_REG_1, (int32_t)index), SET(BPF_REG_2, flags),
+                          SET(BPF_REG_1, (int32_t)index), SET(BPF_REG_2, BPF_F_INGRESS),
                           CALL(BPF_FUNC_redirect), RETURN}};
 }
 
@@ -82,15 +101,15 @@ static struct code code_of(enum nm_steer_program program, uint32_t index) {
     case NM_STEER_FROM_ALL:
         return let_in("nm_from_all", NEXT);
     case NM_STEER_TO_RINGS:
-        return redirect("nm_to_rings", index, 0);
+        return to_rings("nm_to_rings", index);
     case NM_STEER_TAP_TO_HOST:
-        return redirect("nm_tap_to_host", index, BPF_F_INGRESS);
+        return inject("nm_tap_to_host", index);
     case NM_STEER_TAP_ONLY_STEERED:
         return only_marked("nm_tap_steered");
     case NM_STEER_TO_NOWHERE:
         break;
     }
-    return drop("nm_to_nowhere");
+    return to_nowhere("nm_to_nowhere");
 }
 
 static int bpf(enum bpf_cmd command, union bpf_attr *attr) {
@@ -155,6 +174,11 @@ int nm_steer_replace(int link, int program, struct nm_refusal *why) {
     attr.link_update.new_prog_fd = (uint32_t)program;
     int result = bpf(BPF_LINK_UPDATE, &attr);
     return result < 0 ? nm_refuse(why, -result, "another tc program: %s", strerror(-result)) : 0;
+}
+
+int nm_steer_sender(int fd) {
+    uint32_t mark = NM_STEER_MARK;
+    return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) ? -errno : 0;
 }
 
 static int listen_to(int fd, struct sock_filter *code, size_t count) {

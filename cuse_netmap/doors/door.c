@@ -18,10 +18,14 @@
 /* ---- files ------------------------------------------------------------------------------------
  */
 
-static void wake_poller(struct nm_file *file) {
-    struct nm_open *open = (struct nm_open *)file;
+static void notify_kernel(struct nm_open *open) {
     struct fuse_notify_poll_wakeup_out wakeup = {.kh = READ_ONCE(open->poll_handle)};
     nm_door_write(open->door, 0, FUSE_NOTIFY_POLL, &wakeup, sizeof(wakeup));
+}
+
+static void wake_poller(struct nm_file *file) {
+    struct nm_open *open = (struct nm_open *)file;
+    if (!nm_spin_caught(&open->spin)) notify_kernel(open);
 }
 
 static uint64_t last_id; /* of all doors' files */
@@ -123,13 +127,33 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
     return nm_inbox_park(door, in, open);
 }
 
+/* For a poll that may sleep: its look, and a second one if it was worth waiting for. */
+static int poll_or_wait(struct nm_open *open, const struct nm_incoming *in, uint32_t events) {
+    struct nm_spin *spin = &open->spin;
+    const struct nm_transport_ops *transport = open->door->transport;
+    if (!transport->idle || !nm_spin_alone(spin, in->header->pid))
+        return nm_file_poll(&open->file, events, true, 0);
+    bool waits = nm_spin_begin(spin);
+    int revents = nm_file_poll(&open->file, events, true, 0);
+    if (waits && revents && nm_spin_end(spin)) notify_kernel(open); /* of what came since */
+    nm_spin_learn(spin, revents != 0);
+    if (waits && !revents && nm_spin_wait(spin, transport->idle, in->queue))
+        revents = nm_file_poll(&open->file, events, true, 0);
+    if (!revents) nm_spin_sleeps(spin);
+    return revents;
+}
+
 static int do_poll(struct nm_door *door, const struct nm_incoming *in, struct fuse_poll_out *out) {
     const struct fuse_poll_in *poll_in = in->argument;
     struct nm_open *open = opened(poll_in->fh);
-    bool schedule = poll_in->flags & FUSE_POLL_SCHEDULE_NOTIFY;
     WRITE_ONCE(open->closed_at, 0);
-    if (schedule) WRITE_ONCE(open->poll_handle, poll_in->kh);
-    int revents = nm_file_poll(&open->file, poll_in->events, schedule, 0);
+    int revents;
+    if (poll_in->flags & FUSE_POLL_SCHEDULE_NOTIFY) {
+        WRITE_ONCE(open->poll_handle, poll_in->kh);
+        revents = poll_or_wait(open, in, poll_in->events);
+    } else {
+        revents = nm_file_poll(&open->file, poll_in->events, false, 0);
+    }
     if (revents < 0) return nm_inbox_park(door, in, open);
     *out = (struct fuse_poll_out){.revents = (uint32_t)revents};
     return sizeof(*out);

@@ -9,6 +9,7 @@
 
 #include "doors/door.h"
 #include "doors/fuse_protocol.h"
+#include "doors/spin.h"
 #include "ring_core.h"
 
 /* The largest argument or answer we exchange; the kernel wants room for 8 KiB and one page. */
@@ -20,6 +21,7 @@ struct nm_open {
     struct nm_door *door;
     uint64_t id;
     uint64_t poll_handle;
+    struct nm_spin spin;
     uint64_t closed_at;   /* ns, CLOCK_MONOTONIC: a close() that nothing has followed; 0: none */
     uint32_t parked;      /* requests of this file that wait */
     bool taken;           /* one of them is with control */
@@ -54,6 +56,9 @@ struct nm_ticket {
 struct nm_transport_ops {
     const char *name;
     bool loses_interrupts; /* the kernel does not always tell of a caller's signal */
+    /* Whether nothing but the request under way waits for the thread of a queue, which then may
+     * take its time. NULL: that cannot be told. */
+    bool (*idle)(void *queue);
     /* Starts serving; INIT is done. -errno. */
     int (*start)(struct nm_door *door, struct nm_refusal *why);
     /* Joins the threads; the connection is aborted already. Also after a start that failed. */

@@ -39,8 +39,9 @@ struct uring_queue {
     uint64_t event_value;
     struct uring_entry *answered; /* pushed by anyone, popped by the queue's thread */
     struct uring_entry *entries;
-    char *payloads; /* apart, as most are never touched */
-    int result;     /* of coming up; set before `up` */
+    char *payloads;     /* apart, as most are never touched */
+    unsigned completed; /* completions of this round that have been handled */
+    int result;         /* of coming up; set before `up` */
     bool up, ring_ready;
 };
 
@@ -153,7 +154,7 @@ static bool reap(struct uring_queue *queue) {
     bool alive = true;
     io_uring_for_each_cqe(&queue->ring, head, cqe) {
         struct uring_entry *entry = (struct uring_entry *)(uintptr_t)cqe->user_data;
-        count++;
+        queue->completed = ++count;
         if (entry == EVENT) {
             commit_answered(queue);
             watch_event(queue);
@@ -167,11 +168,19 @@ static bool reap(struct uring_queue *queue) {
     return alive;
 }
 
+/* No completion to handle, none about to become one, and no answer that has still to leave. */
+static bool idle(void *arg) {
+    struct uring_queue *queue = arg;
+    return io_uring_cq_ready(&queue->ring) == queue->completed &&
+           !(READ_ONCE(*queue->ring.sq.kflags) & IORING_SQ_TASKRUN) &&
+           !io_uring_sq_ready(&queue->ring);
+}
+
 static int come_up(struct uring_queue *queue) {
-    struct io_uring_params params = {.flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER |
-                                              IORING_SETUP_DEFER_TASKRUN |
-                                              IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE,
-                                     .cq_entries = 2 * ENTRIES};
+    struct io_uring_params params = {
+        .flags = IORING_SETUP_SQE128 | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
+        .cq_entries = 2 * ENTRIES};
     int error = io_uring_queue_init_params(SUBMISSIONS, &queue->ring, &params);
     if (error) return error;
     queue->ring_ready = true;
@@ -264,6 +273,7 @@ static void destroy(struct nm_door *door) {
 
 const struct nm_transport_ops nm_uring_transport = {.name = "uring",
                                                     .loses_interrupts = true,
+                                                    .idle = idle,
                                                     .start = start,
                                                     .stop = stop,
                                                     .destroy = destroy,

@@ -238,11 +238,11 @@ static uint32_t in_flight(struct nm_dpdk_queue *queue) {
     return 0;
 }
 
-static uint32_t dpdk_in_flight(void *arg) {
+static int dpdk_in_flight(void *arg) {
     struct nm_dpdk_queue *queue = arg;
     if (in_flight(queue)) /* where the device can, it looks */
         rte_eth_tx_done_cleanup(queue->number, queue->index, 0);
-    return in_flight(queue);
+    return (int)in_flight(queue);
 }
 
 /* ---- receiving --------------------------------------------------------------------------------
@@ -364,7 +364,8 @@ void nm_dpdk_queue_fini(struct nm_dpdk_queue *queue) {
     pthread_mutex_destroy(&queue->lock);
 }
 
-static const struct nm_backend_ops operations = {.name = "dpdk",
+static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
+                                                 .name = "dpdk",
                                                  .tx = dpdk_tx,
                                                  .in_flight = dpdk_in_flight,
                                                  .rx = dpdk_rx,

@@ -8,6 +8,7 @@
 
 #include "backends/backend.h"
 #include "events.h"
+#include "ring_core.h"
 
 #define NM_DPDK_BURST 64
 

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The other commands: gen, sink and reflect on real wires, doctor, and the headers as a developer installs them."""
 
+import ctypes
+import fcntl
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,14 +19,18 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from cuse_netmap.backends.advice import advice
+from cuse_netmap.backends.ethtool import SIOCETHTOOL
 from cuse_netmap.preload import LIST
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, tc
+from tests.support.patience import at_most
 from tests.support.ways import kernel_version
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(str(files("cuse_netmap")))
+ETHTOOL_SGRO = 0x2C
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -39,7 +47,7 @@ def started(served: Daemon) -> Iterator[Start]:
     def start(*command: str | Path) -> "subprocess.Popen[str]":
         pipe = subprocess.PIPE
         programs.append(subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True))
-        served.wait_for_log(f"registered by pid {programs[-1].pid} ", 10)
+        served.wait_for_log(f"registered by pid {programs[-1].pid} ", at_most(10))
         return programs[-1]
 
     yield start
@@ -84,7 +92,7 @@ def test_sink_counts_what_gen_on_another_wire_sends_through_the_host(started: St
     try:
         sink = started(*COMMAND, "sink", "netmap:tap0", "-q", "-n", "5000", "-t", "10")
         assert cuse_netmap("gen", "netmap:tap1", "-q", "-n", "5000", "-r", "20000").returncode == 0
-        said, _ = sink.communicate(timeout=20)
+        said, _ = sink.communicate(timeout=at_most(20))
     finally:
         tc("qdisc", "del", "dev", "tap1", "ingress")
     assert re.match(r"received 5000 packets, 300000 bytes, .*, 0 lost, 0 reordered\n", said)
@@ -95,7 +103,7 @@ def test_sink_takes_no_more_than_it_was_asked_for_and_says_when_too_few_came(sta
     with Host("tap0") as host:
         sink = started(*COMMAND, "sink", "netmap:tap0", "-q", "-n", "100", "-t", "0.5")
         host.send(*map(frame, range(60)))
-        said, complaint = sink.communicate(timeout=10)
+        said, complaint = sink.communicate(timeout=at_most(10))
     assert said.startswith("received 60 packets, 3600 bytes")
     assert (sink.returncode, complaint.count("\n")) == (1, 1)
     assert "60 of 100 frames came before the time was over" in complaint
@@ -106,7 +114,7 @@ def test_reflect_sends_every_frame_back_with_its_addresses_swapped(started: Star
         reflect = started(*COMMAND, "reflect", "netmap:tap0", "-q", "-n", "500")
         host.send(*map(frame, range(500)))
         back = host.take(500)
-        said, _ = reflect.communicate(timeout=10)
+        said, _ = reflect.communicate(timeout=at_most(10))
     assert back == [(sent := frame(number))[6:12] + sent[:6] + sent[12:] for number in range(500)]
     assert said.startswith("reflected 500 packets, 30000 bytes")
     assert reflect.returncode == 0
@@ -117,7 +125,7 @@ def test_ctrl_c_ends_them_with_their_totals(started: Start, program: str) -> Non
     running = started(*COMMAND, program, "netmap:tap0", "-q")
     time.sleep(0.3)  # between its open and its signal handler
     running.send_signal(signal.SIGINT)
-    said, _ = running.communicate(timeout=10)
+    said, _ = running.communicate(timeout=at_most(10))
     assert running.returncode == 0
     assert re.match(r"(sent|received|reflected) \d+ packets", said)
 
@@ -143,7 +151,7 @@ def command_of(elsewhere: Path, *arguments: str) -> "subprocess.CompletedProcess
     """Imported from the folder it is started in: PYTHONPATH is split at colons itself."""
     code = "import sys; sys.path.insert(0, '.'); from cuse_netmap.cli import main; sys.exit(main())"
     words = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(words, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(words, cwd=elsewhere, capture_output=True, text=True, check=False, timeout=at_most(30))
 
 
 def test_gen_does_without_the_helper_where_it_cannot_be_preloaded(elsewhere: Path) -> None:
@@ -190,6 +198,43 @@ def test_doctor_names_the_remedy_for_whoever_is_not_root() -> None:
     assert done.stderr == ""
 
 
+def test_doctor_points_out_what_netmap_leaves_to_the_caller() -> None:
+    """Issue C: promiscuous mode and offloads of interfaces; one that somebody else has is named."""
+    ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    try:
+        ip("link", "set", "d1", "promisc", "on")
+        ip("link", "add", "dbr", "type", "bridge")
+        ip("link", "set", "d1", "master", "dbr")
+        lines = {line[5:23].strip(): line for line in cuse_netmap("doctor").stdout.splitlines()}
+        assert "ip link set d0 promisc on" in lines["interface d0"]
+        assert lines["interface d1"].startswith("no ")
+        assert "a port of dbr" in lines["interface d1"]
+    finally:
+        ip("link", "del", "d0")
+        ip("link", "del", "dbr")
+
+
+def test_doctor_says_where_frames_are_merged() -> None:
+    """Issue C: GRO puts frames together; on veth it is off unless somebody has asked for it."""
+    ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    try:
+        assert not [one for one in remarks("d0") if "ethtool" in one]
+        set_gro("d0", on=True)
+        assert [one for one in remarks("d0") if "ethtool -K d0 gro off" in one]
+    finally:
+        ip("link", "del", "d0")
+
+
+def remarks(interface: str) -> list[str]:
+    return next(one.remarks for one in advice() if one.name == interface)
+
+
+def set_gro(interface: str, *, on: bool) -> None:
+    value = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_SGRO, on), 8)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking, SIOCETHTOOL, struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value)))
+
+
 def test_doctor_leaves_nothing_behind() -> None:
     before = (Path("/proc/self/mountinfo").read_text(), ip("-o", "link"))
     cuse_netmap("doctor")
@@ -203,19 +248,21 @@ def test_the_example_of_the_documentation_compiles_against_installed_headers_and
     started: Start, tmp_path: Path
 ) -> None:
     install = ["make", "-s", "-C", str(ROOT), "install-headers", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
-    subprocess.run(install, check=True, timeout=30)
+    subprocess.run(install, check=True, timeout=at_most(30))
     include = tmp_path / "usr/include"
     assert {header.name for header in (include / "net").iterdir()} >= {"netmap.h", "netmap_user.h"}
     count = tmp_path / "count"
     flags = ["-Wall", "-Wextra", "-Werror"]
-    subprocess.run(["gcc", *flags, f"-I{include}", "-o", count, ROOT / "docs/examples/count.c"], check=True, timeout=60)
+    subprocess.run(
+        ["gcc", *flags, f"-I{include}", "-o", count, ROOT / "docs/examples/count.c"], check=True, timeout=at_most(60)
+    )
     with Host("tap0") as host:
         counting = started(count, "netmap:tap0")
         time.sleep(0.3)  # between its open and its signal handler
         host.send(*map(frame, range(250)))
         time.sleep(0.5)  # it polls
         counting.send_signal(signal.SIGINT)
-        said, _ = counting.communicate(timeout=10)
+        said, _ = counting.communicate(timeout=at_most(10))
     assert said == "250 frames, 15000 bytes\n"
     assert counting.returncode == 0
 
@@ -226,7 +273,7 @@ def test_the_headers_compile_by_themselves(tmp_path: Path, header: str, standard
     source = tmp_path / "alone.c"
     source.write_text(f"#define NETMAP_WITH_LIBS\n#include <net/{header}>\nint main(void) {{ return 0; }}\n")
     flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'cuse_netmap/include'}"]
-    subprocess.run(["gcc", *flags, source], check=True, timeout=60)
+    subprocess.run(["gcc", *flags, source], check=True, timeout=at_most(60))
 
 
 def test_the_version_is_told() -> None:

@@ -14,9 +14,10 @@ import pytest
 
 from tests.support.command import COMMAND, cuse_netmap, one_sentence
 from tests.support.host import ip
+from tests.support.patience import at_most
 from tests.support.steps import wait_until
 
-SOON = 10.0
+SOON = at_most(10.0)
 # Nobody else's processes, mounts and interfaces are looked at, and /dev is shared by the whole machine.
 MINE = f"netmap-run-{os.getpid()}"
 
@@ -158,7 +159,7 @@ def test_two_runs_at_the_same_time_have_a_device_each() -> None:
 
 def test_standard_input_is_the_programs() -> None:
     words = [*COMMAND, "run", "--tap=tap0", f"--device={MINE}", "--", "cat"]
-    done = subprocess.run(words, input="through\n", capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run(words, input="through\n", capture_output=True, text=True, check=True, timeout=at_most(30))
     assert done.stdout == "through\n"
 
 
@@ -214,7 +215,9 @@ def test_a_daemon_that_is_ready_for_nobody_ends_without_a_traceback() -> None:
     os.close(ready_reader)
     os.close(life_writer)
     words = [*COMMAND, "serve", "--no-ports", f"--device={MINE}", f"--ready-fd={ready}", f"--lifeline-fd={life}"]
-    done = subprocess.run(words, pass_fds=(ready, life), capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        words, pass_fds=(ready, life), capture_output=True, text=True, timeout=at_most(30), check=False
+    )
     os.close(ready)
     os.close(life)
     assert done.returncode == 0, done.stderr

@@ -21,6 +21,7 @@ from cuse_netmap.namespace import bind, unmount
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
+from tests.support.patience import at_most
 from tests.support.steps import refused
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
@@ -125,7 +126,7 @@ def test_serve_with_a_program_inside_ends_all_the_same(start_daemon: Callable[..
     daemon = start_daemon("--tap=tap0", f"--device={MINE}")
     with Port("tap0", device=f"/dev/{MINE}") as port:
         assert daemon.stop() == 0
-        assert port.poll(select.POLLIN, 1) & select.POLLERR
+        assert port.poll(select.POLLIN, at_most(1)) & select.POLLERR
     assert not Path("/dev", MINE).exists()
 
 
@@ -152,7 +153,7 @@ def test_serve_says_what_it_serves_and_something_to_try_that_works() -> None:
         assert tried.stdout.startswith("sent 1000 packets, 60000 bytes")
     finally:
         served.send_signal(signal.SIGINT)
-        status = served.wait(10)
+        status = served.wait(at_most(10))
         served.communicate()
     assert status == 0
 
@@ -247,7 +248,7 @@ def test_the_mount_of_a_killed_daemon_is_removed_by_the_next(start_daemon: Calla
     with Port("tap0") as port:
         first.process.kill()
         first.process.wait()
-        assert port.poll(select.POLLIN, 2) & select.POLLERR
+        assert port.poll(select.POLLIN, at_most(2)) & select.POLLERR
     second = start_daemon("--tap=tap0")
     said = "removing the stale mount of a dead daemon at /dev/netmap" in second.log
     assert said == (first.mmap == "passthrough"), "a CUSE device goes with its daemon"
@@ -300,7 +301,7 @@ def reloaded(daemon: Daemon, file: Path, content: str, until: str) -> str:
     before = len(daemon.log)
     file.write_text(content)
     daemon.process.send_signal(signal.SIGHUP)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + at_most(5)
     while until not in daemon.log[before:]:
         assert time.monotonic() < deadline, daemon.log[before:]
         time.sleep(0.01)
@@ -334,7 +335,7 @@ def test_a_reload_adds_and_removes_ports(start_daemon: Callable[..., Daemon], fi
         host.send(frame(1))
         assert port.receive() == frame(1)
         reloaded(daemon, file, BASE, "[ports.extra]: done")
-        assert port.poll(select.POLLIN, 2) == select.POLLERR
+        assert port.poll(select.POLLIN, at_most(2)) == select.POLLERR
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):
             port.txsync()
         assert refused("extra") == errno.ENXIO
@@ -353,9 +354,9 @@ def test_a_port_removed_while_a_program_sleeps_on_it_wakes_the_program(
     with Port("extra") as port:
         file.write_text(BASE)
         sleeper = subprocess.Popen(["sh", "-c", f"sleep 0.2; kill -HUP {daemon.pid}"])
-        assert port.poll(select.POLLIN, 5) == select.POLLERR
+        assert port.poll(select.POLLIN, at_most(5)) == select.POLLERR
         sleeper.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + at_most(5)
     while "extra" in ip("-o", "link"):
         assert time.monotonic() < deadline, "the device goes with its last program"
         time.sleep(0.01)

@@ -17,6 +17,7 @@ from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.host import ip, link
 from tests.support.ioctls import BAD_ADDRESS, Block, device, hold, ioctl
+from tests.support.patience import at_most
 from tests.support.veth import SIOCETHTOOL, Wire
 
 COMMANDS = {name: code for code, name in device_ioctls.NAMES.items()}
@@ -131,7 +132,7 @@ def set_under(port: Port, *under: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=at_most(20),
     )
     return done.stdout.strip()
 
@@ -160,7 +161,7 @@ def test_root_of_a_container_may_configure_its_own_interface_and_no_other(wires:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=at_most(30),
         )
     assert done.stdout.split() == ["0", str(errno.EPERM)], done.stderr
     assert link("tap0")["mtu"] == 1500
@@ -170,7 +171,9 @@ def test_a_user_without_rights_may_ask(port: Port) -> None:
     """Issue C: asking needs no rights, as on any socket."""
     code = f"import fcntl; print(fcntl.ioctl({port.fd}, {COMMANDS['SIOCGIFMTU']}, bytes(40))[16:18].hex())"
     command = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", code]
-    done = subprocess.run(command, pass_fds=(port.fd,), capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(
+        command, pass_fds=(port.fd,), capture_output=True, text=True, check=False, timeout=at_most(20)
+    )
     assert done.stdout.strip() == "dc05", done.stderr
 
 

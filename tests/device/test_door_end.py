@@ -17,6 +17,7 @@ import pytest
 from cuse_netmap.client import Port
 from cuse_netmap.namespace import bind, mounted_at, unmount
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 from tests.support.program import Program, run
 
 Start = Callable[..., Daemon]
@@ -60,11 +61,11 @@ def states_of_processes() -> dict[int, str]:
 
 def serve_second(options: list[str]) -> subprocess.CompletedProcess[str]:
     command = [*SERVE, *options, "--tap=second0"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=at_most(20), check=False)
 
 
 def none_stays_in(state: str, pids: set[int]) -> bool:
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + at_most(3)
     while any(states_of_processes().get(pid) == state for pid in pids):
         if time.monotonic() > deadline:
             return False
@@ -88,14 +89,14 @@ def test_a_killed_daemon_frees_every_client_and_the_next_one_serves(
             holder.wait_for("ready")
         parked.wait_for("fault", 4)
         daemon.process.kill()
-        daemon.process.wait(5)
+        daemon.process.wait(at_most(5))
         start = time.monotonic()
-        assert poller.number("revents", 2) & select.POLLERR
-        assert edge.number("revents", 2) & select.EPOLLERR
-        assert syncer.number("errno", 2) in FREED
-        parked.wait_for("errno", 4, 2)
+        assert poller.number("revents", at_most(2)) & select.POLLERR
+        assert edge.number("revents", at_most(2)) & select.EPOLLERR
+        assert syncer.number("errno", at_most(2)) in FREED
+        parked.wait_for("errno", 4, at_most(2))
         assert {int(line.split()[1]) for line in parked.lines if line.startswith("errno")} <= set(FREED)
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < at_most(1)
         for holder in (poller, edge, syncer):
             holder.wait_for("map OK")
         gone = errno.ENOTCONN if daemon.mmap == "passthrough" else errno.ENOENT  # a CUSE device goes with its daemon
@@ -123,10 +124,10 @@ def test_a_stopped_daemon_frees_every_client(way: tuple[str, ...], start_daemon:
         parked.wait_for("fault", 4)
         start = time.monotonic()
         assert daemon.stop() == 0
-        assert time.monotonic() - start < 4
-        assert poller.number("revents", 2) & select.POLLERR
-        assert syncer.number("errno", 2) in (*FREED, errno.ENODEV)
-        parked.wait_for("errno", 4, 2)
+        assert time.monotonic() - start < at_most(4)
+        assert poller.number("revents", at_most(2)) & select.POLLERR
+        assert syncer.number("errno", at_most(2)) in (*FREED, errno.ENODEV)
+        parked.wait_for("errno", 4, at_most(2))
         syncer.wait_for("map OK")
         assert not mounted_at(NETMAP)
 
@@ -140,7 +141,7 @@ def test_a_daemon_whose_mount_is_taken_away_ends_with_a_sentence(
     if daemon.mmap == "helper":
         pytest.skip("the CUSE door alone has no mount")
     subprocess.run(["umount", *(["-l"] if lazy else []), device], check=True)
-    assert daemon.process.wait(5) == 1
+    assert daemon.process.wait(at_most(5)) == 1
     assert f"{device} was taken away" in daemon.log
     assert not device.exists()
 
@@ -152,7 +153,7 @@ def test_a_daemon_whose_connection_is_aborted_ends_with_a_sentence(
     daemon = start_daemon(*way, f"--device={device.name}", "--tap=own0")
     control = connection_of(device) if daemon.mmap == "passthrough" else Path("/sys/class/cuse", device.name)
     (control / "abort").write_text("1")
-    assert daemon.process.wait(5) == 1
+    assert daemon.process.wait(at_most(5)) == 1
     assert f"{device} was taken away" in daemon.log
     assert not mounted_at(device)
     assert not device.exists()
@@ -183,7 +184,7 @@ def test_a_daemon_killed_while_it_starts_does_not_hinder_the_next(
         process = subprocess.Popen([*SERVE, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(chance.uniform(0.05, 0.45))
         process.kill()
-        process.wait(5)
+        process.wait(at_most(5))
     with Daemon(tmp_path / "log", *options):
         pass
     left = set(states_of_processes()) - before
@@ -237,7 +238,7 @@ def test_of_daemons_that_start_at_once_one_serves(way: tuple[str, ...], device: 
         ready = [bool(daemon.stdout and daemon.stdout.readline()) for daemon in daemons]
         for daemon in daemons:
             daemon.terminate()
-        said = [daemon.communicate(timeout=10)[1].decode() for daemon in daemons]
+        said = [daemon.communicate(timeout=at_most(10))[1].decode() for daemon in daemons]
         assert ready.count(True) == 1, said
         assert sorted(daemon.returncode for daemon in daemons) == [0, 1, 1], said
         assert sum("served by another daemon already" in text for text in said) == 2
@@ -275,8 +276,8 @@ def test_private_daemons_share_the_placeholder_and_the_last_removes_it(way: tupl
         assert one.stdout.readline() == b"in\n"
     assert device.exists()
     assert not mounted_at(device)
-    runs[0].communicate(b"\n", timeout=10)
+    runs[0].communicate(b"\n", timeout=at_most(10))
     assert device.exists()
-    runs[1].communicate(b"\n", timeout=10)
+    runs[1].communicate(b"\n", timeout=at_most(10))
     assert [one.returncode for one in runs] == [0, 0]
     assert not device.exists()

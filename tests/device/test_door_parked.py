@@ -14,6 +14,7 @@ import pytest
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Register
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 from tests.support.program import Program, run
 
 pytestmark = pytest.mark.usefixtures("daemon")
@@ -54,9 +55,9 @@ def test_requests_parked_on_a_cpu_delay_no_sync_there(park: Path, sync: Path) ->
     """DESIGN.md section 2: a parked request must not cost anyone else a sync."""
     with Program(park, "-f", 8, "-t", PER_FILE, "-c", 0) as parked:
         parked.wait_for("fault", 8)
-        run(sync, "null", 0, 0, seconds=10)
-        nanoseconds = int(run(sync, "null", 5000, 0, seconds=10))
-        assert nanoseconds < 1_000_000
+        run(sync, "null", 0, 0, seconds=at_most(10))
+        nanoseconds = int(run(sync, "null", 5000, 0, seconds=at_most(10)))
+        assert nanoseconds < at_most(0.001) * 1e9
         assert parked.said("errno") == 0
 
 
@@ -65,7 +66,7 @@ def test_as_many_requests_as_a_user_may_park_delay_no_sync(park: Path, sync: Pat
     del open_to_all
     with Program(park, "-f", PER_USER // PER_FILE, "-t", PER_FILE, "-c", 0, "-u", NOBODY) as parked:
         parked.wait_for("fault", TAKEN_PER_USER)
-        assert int(run(sync, "null", 5000, 0, seconds=10)) < 1_000_000
+        assert int(run(sync, "null", 5000, 0, seconds=at_most(10))) < at_most(0.001) * 1e9
         parked.hear(0.2)
         assert parked.said("errno") == 0
         with Program(park, "-c", 0, "-u", NOBODY) as one_more:
@@ -118,7 +119,7 @@ def test_a_client_killed_in_a_parked_request_is_gone_at_once(park: Path) -> None
     for files in (1, 1, 1, 20):
         with Program(park, "-f", files) as parked:
             parked.wait_for("fault", min(files, TAKEN_PER_USER))
-            assert parked.kill() < 0.2
+            assert parked.kill() < at_most(0.2)
     assert port_is_free()
 
 
@@ -131,7 +132,7 @@ def test_a_signal_ends_a_parked_request_with_eintr_and_nothing_is_held(park: Pat
         start = time.monotonic()
         os.kill(thread, signal.SIGUSR1)
         assert parked.number("errno") == errno.EINTR
-        assert time.monotonic() - start < 0.2
+        assert time.monotonic() - start < at_most(0.2)
         assert port_is_free()
         parked.tell("go")  # the daemon reads on, for nobody
         parked.hear(0.1)
@@ -165,7 +166,7 @@ def test_a_release_waits_for_nobody_elses_memory(client_program: Callable[..., P
         start = time.monotonic()
         for _ in range(20):
             Port("tap1", Register(flags=Flag.EXCLUSIVE)).close()
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < at_most(5)
 
 
 def test_clients_killed_while_their_requests_come_in_are_gone_too(park: Path) -> None:

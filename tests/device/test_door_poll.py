@@ -14,6 +14,7 @@ import pytest
 
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 from tests.support.program import Program
 
 ETH_P_TEST = 0x88B5  # IEEE 802, local experiments
@@ -56,8 +57,8 @@ def test_a_frame_wakes_a_poll_at_once(port: Port, host: socket.socket) -> None:
     for _ in range(20):
         sender = later(lambda: host.send(FRAME), 0.02)
         start = time.monotonic()
-        assert port.poll(select.POLLIN, 5) == select.POLLIN
-        assert time.monotonic() - start < 0.2
+        assert port.poll(select.POLLIN, at_most(5)) == select.POLLIN
+        assert time.monotonic() - start < at_most(0.2)
         sender.join()
         assert drain(port) == 1
 
@@ -76,11 +77,11 @@ def test_level_triggered_epoll_reports_what_is_left(port: Port, host: socket.soc
         assert epoll.poll(0) == []
         host.send(FRAME)
         for _ in range(3):
-            assert epoll.poll(5) == [(port.fd, select.EPOLLIN)]
+            assert epoll.poll(at_most(5)) == [(port.fd, select.EPOLLIN)]
         assert drain(port) == 1
         assert epoll.poll(0) == []
         sender = later(lambda: host.send(FRAME))
-        assert epoll.poll(5) == [(port.fd, select.EPOLLIN)]
+        assert epoll.poll(at_most(5)) == [(port.fd, select.EPOLLIN)]
         sender.join()
 
 
@@ -90,7 +91,7 @@ def test_edge_triggered_epoll_reports_each_arrival(port: Port, host: socket.sock
         epoll.register(port, select.EPOLLIN | select.EPOLLET)
         for number in range(30):
             sender = later(lambda: host.send(FRAME), 0.005)
-            assert epoll.poll(2) == [(port.fd, select.EPOLLIN)], f"no edge for frame {number}"
+            assert epoll.poll(at_most(2)) == [(port.fd, select.EPOLLIN)], f"no edge for frame {number}"
             sender.join()
             if number % 3:
                 port.rxsync()  # a program may or may not sync before it waits again
@@ -102,13 +103,13 @@ def test_edge_triggered_epoll_reports_room_after_a_full_ring(port: Port, host: s
     del host
     with select.epoll() as epoll:
         epoll.register(port, select.EPOLLOUT | select.EPOLLET)
-        assert epoll.poll(1) == [(port.fd, select.EPOLLOUT)]
+        assert epoll.poll(at_most(1)) == [(port.fd, select.EPOLLOUT)]
         for _ in range(20):
             while port.put(FRAME):
                 pass
             port.txsync()
             if not port.tx[0].space:  # the device could not take it all
-                assert epoll.poll(2) == [(port.fd, select.EPOLLOUT)]
+                assert epoll.poll(at_most(2)) == [(port.fd, select.EPOLLOUT)]
 
 
 def test_every_poller_of_a_descriptor_is_woken(port: Port, host: socket.socket) -> None:
@@ -116,7 +117,7 @@ def test_every_poller_of_a_descriptor_is_woken(port: Port, host: socket.socket) 
     woken: list[int] = []
 
     def wait(events: int) -> None:
-        woken.append(port.poll(events, 5))
+        woken.append(port.poll(events, at_most(5)))
 
     waiters = [threading.Thread(target=wait, args=(select.POLLIN,)) for _ in range(20)]
     for waiter in waiters:
@@ -125,7 +126,7 @@ def test_every_poller_of_a_descriptor_is_woken(port: Port, host: socket.socket) 
     assert not woken
     host.send(FRAME)
     for waiter in waiters:
-        waiter.join(5)
+        waiter.join(at_most(5))
     assert woken == [select.POLLIN] * 20
 
 
@@ -133,27 +134,29 @@ def test_two_descriptors_of_one_ring_are_both_woken(port: Port, host: socket.soc
     """ABI.md section 7: files that are not exclusive may share rings."""
     with Port("tap0") as other:
         woken: list[int] = []
-        waiters = [threading.Thread(target=lambda p=p: woken.append(p.poll(select.POLLIN, 5))) for p in (port, other)]
+        waiters = [
+            threading.Thread(target=lambda p=p: woken.append(p.poll(select.POLLIN, at_most(5)))) for p in (port, other)
+        ]
         for waiter in waiters:
             waiter.start()
         time.sleep(0.1)
         host.send(FRAME)
         for waiter in waiters:
-            waiter.join(5)
+            waiter.join(at_most(5))
         assert woken == [select.POLLIN] * 2
 
 
 def test_a_poll_sleeps_while_others_close_and_open(port: Port, host: socket.socket) -> None:
     """ABI.md section 15: what happens to other descriptors is not this one's business."""
     woken: list[int] = []
-    waiter = threading.Thread(target=lambda: woken.append(port.poll(select.POLLIN, 10)))
+    waiter = threading.Thread(target=lambda: woken.append(port.poll(select.POLLIN, at_most(10))))
     waiter.start()
     for _ in range(30):
         Port("tap0").close()
         os.close(os.dup(port.fd))
     assert not woken
     host.send(FRAME)
-    waiter.join(5)
+    waiter.join(at_most(5))
     assert woken == [select.POLLIN]
 
 
@@ -173,7 +176,7 @@ def test_no_wakeup_is_lost_between_many_arrivals_and_many_sleeps(port: Port, hos
     received = 0
     while received < total:
         # The sender sends a lot in a second: a time-out is a wake-up that was lost, or a frame.
-        assert port.poll(select.POLLIN, 2) == select.POLLIN, f"{received} of {total}"
+        assert port.poll(select.POLLIN, at_most(2)) == select.POLLIN, f"{received} of {total}"
         received += drain(port)
     sender.join()
     assert received == total
@@ -190,4 +193,4 @@ def test_clients_that_die_while_they_sleep_leave_others_alone(
         for sleeper in sleepers:
             host.send(FRAME)
             sleeper.kill(1)
-    assert port.poll(select.POLLIN, 5) == select.POLLIN
+    assert port.poll(select.POLLIN, at_most(5)) == select.POLLIN

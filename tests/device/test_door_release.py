@@ -11,6 +11,7 @@ import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Register
+from tests.support.patience import at_most
 from tests.support.program import run
 
 pytestmark = pytest.mark.usefixtures("daemon")
@@ -47,17 +48,17 @@ def test_two_processes_that_take_turns_never_find_the_port_taken(client_program:
 def test_a_port_that_is_really_held_is_refused_soon() -> None:
     """ABI.md section 7: EBUSY if a wanted ring has a user; DESIGN.md section 2: tried again for a while."""
     with Port("tap0", EXCLUSIVE):
-        assert seconds_until_refused() < 0.05
+        assert seconds_until_refused() < at_most(0.05)
 
 
 def test_a_holder_that_closed_a_copy_still_holds() -> None:
     """ABI.md section 15: state is per open file; a copy closed is not the last."""
     with Port("tap0", EXCLUSIVE) as port:
         os.close(os.dup(port.fd))
-        assert seconds_until_refused() < 0.35  # it may be closing, so this one waits
+        assert seconds_until_refused() < at_most(0.35)  # it may be closing, so this one waits
         os.close(os.dup(port.fd))
         port.txsync()
-        assert seconds_until_refused() < 0.05  # it is not: it was used since
+        assert seconds_until_refused() < at_most(0.05)  # it is not: it was used since
     Port("tap0", EXCLUSIVE).close()
 
 

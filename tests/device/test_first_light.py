@@ -8,6 +8,7 @@ import pytest
 
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 
 pytestmark = pytest.mark.door
 
@@ -20,7 +21,7 @@ def host(daemon: Daemon) -> Iterator[socket.socket]:
     del daemon
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST)) as sock:
         sock.bind(("tap0", ETH_P_TEST))
-        sock.settimeout(5)
+        sock.settimeout(at_most(5))
         yield sock
 
 

@@ -20,6 +20,7 @@ from cuse_netmap.control.requests import GLOBAL_MEM_ID, Mode, Register
 from cuse_netmap.helper import FOLDER, MEMORY, NIOCHELPERTOKEN, TOKEN
 from tests.support.command import COMMAND, cuse_netmap
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 
 pytestmark = [
     pytest.mark.door,
@@ -49,7 +50,7 @@ def token(fd: int) -> tuple[bytes, str]:
 def fetch(value: bytes, path: str) -> tuple[int, int] | None:
     """(size, descriptor) that a token buys; None for nothing."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(20)
+        connection.settimeout(at_most(20))
         connection.connect(path)
         connection.sendall(value)
         data, fds, _, _ = socket.recv_fds(connection, MEMORY.size, 1)
@@ -76,7 +77,7 @@ def test_a_forged_token_buys_nothing(port: Port) -> None:
 def test_a_token_dies_with_its_file(daemon: Daemon) -> None:
     with Port("mortal", NULL_PORT) as opened:  # a name that no other test's line in the log has
         value, path = token(opened.fd)
-    daemon.wait_for_log("mortal released", 20)
+    daemon.wait_for_log("mortal released", at_most(20))
     assert fetch(value, path) is None
 
 

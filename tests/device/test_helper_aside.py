@@ -13,6 +13,7 @@ import pytest
 from cuse_netmap.device import helper_library
 from tests.support.command import NOBODY
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 
 pytestmark = pytest.mark.door
 
@@ -26,7 +27,7 @@ def tried(program: Path, *arguments: str, user: int | None = None) -> str:
         env={**os.environ, "LD_PRELOAD": helper_library()},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=at_most(20),
         check=False,
         user=user,
     )

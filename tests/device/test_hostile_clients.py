@@ -16,6 +16,7 @@ from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Register
 from tests.support.daemon import Daemon
 from tests.support.ioctls import extra_list, free_buffers, hold, settled
+from tests.support.patience import at_most
 
 ETH_P_TEST = 0x88B5  # IEEE 802, local experiments
 POOL = 163838
@@ -56,7 +57,7 @@ def everything_comes_back() -> Iterator[None]:
 def wire(name: str) -> socket.socket:
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_TEST))
     sock.bind((name, ETH_P_TEST))
-    sock.settimeout(5)
+    sock.settimeout(at_most(5))
     return sock
 
 
@@ -85,7 +86,7 @@ def test_a_program_that_writes_nonsense_harms_nobody_else(client_program: Callab
             while not arrived or arrived[-1] != frame(number):
                 arrived += [got for got in [victim.receive()] if got[12:14] == ETH_P_TEST.to_bytes(2)]
             assert victim.put(frame(number, 300))
-            assert victim.poll(select.POLLOUT, 1) == select.POLLOUT
+            assert victim.poll(select.POLLOUT, at_most(1)) == select.POLLOUT
             ring = victim.tx[0]
             assert (ring.cur, ring.tail) == (ring.head, (ring.head - 1) % 1024)
             assert host.recv(2048) == frame(number, 300)
@@ -113,7 +114,7 @@ def test_a_program_that_is_killed_leaves_the_ports_of_others_alone(client_progra
     """ABI.md 15: what another program holds meanwhile stays its own."""
     with hold(tx_rings=1, rx_rings=1, tx_slots=500, rx_slots=500, extra_bufs=100) as other:
         before = held(other)
-        subprocess.run([client_program("killed"), "tap0", "tap1", "3", "50"], check=True, timeout=30)
+        subprocess.run([client_program("killed"), "tap0", "tap1", "3", "50"], check=True, timeout=at_most(30))
         assert held(other) == before
         left = POOL - 1100
         assert settled(free_buffers, left) == left
@@ -123,7 +124,7 @@ def test_a_register_that_is_undone_takes_no_ring_from_under_a_sync(
     client_program: Callable[..., Path], wires: Daemon
 ) -> None:
     """ABI.md 4.1 step 10: a leftover option undoes the registration, while other threads use the descriptor."""
-    subprocess.run([client_program("undone"), "tap0", "1000"], check=True, timeout=50)
+    subprocess.run([client_program("undone"), "tap0", "1000"], check=True, timeout=at_most(50))
     assert wires.process.poll() is None
 
 

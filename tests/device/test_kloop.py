@@ -17,6 +17,7 @@ from tests.support.csb import Csb, Kicks, Loop, eventfds_option, mode_option, st
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, number_of
 from tests.support.ioctls import BAD_ADDRESS, Block, device, header, ioctl, option, settled, status
+from tests.support.patience import at_most
 
 DIRECT_TX, DIRECT_RX = 1, 2
 PER_USER = 16  # loops, of kloop.h
@@ -156,7 +157,7 @@ def test_several_stops_wait_for_the_same_end(nil: Port, csb: Csb) -> None:
             thread.start()
         assert loop.join() == 0
         for thread in threads:
-            thread.join(5)
+            thread.join(at_most(5))
     assert results == [0, 0, 0]
 
 
@@ -171,7 +172,7 @@ def test_of_two_starts_exactly_one_succeeds(nil: Port, csb: Csb) -> None:
     assert csb.enable(nil.fd) == errno.EBUSY
     assert stop(nil.fd) == 0
     for thread in threads:
-        thread.join(5)
+        thread.join(at_most(5))
     assert results == [errno.EBUSY, 0]
 
 
@@ -182,7 +183,7 @@ def test_other_requests_of_the_descriptor_are_answered_while_it_loops(nil: Port,
         for _ in range(20):
             assert ioctl(nil.fd, NIOCCTRL, header(RequestType.PORT_INFO_GET, "nil", body)) == 0
         assert ioctl(nil.fd, NIOCTXSYNC) == errno.EBUSY
-        assert nil.poll(select.POLLIN, 5) == select.POLLERR
+        assert nil.poll(select.POLLIN, at_most(5)) == select.POLLERR
 
 
 def test_loops_of_a_user_are_counted(served: Daemon) -> None:
@@ -302,7 +303,7 @@ def test_a_loop_receives_what_arrives(tap: Port, csb: Csb, host: Host, pause: in
         received: list[int] = []
         for first in range(0, 3000, 500):
             host.send(*map(frame, range(first, first + 500)))
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + at_most(5)
             while len(received) < first + 500 and time.monotonic() < deadline:
                 received += take(tap, csb)
     assert received == list(range(3000))
@@ -468,7 +469,7 @@ def test_loops_over_both_ends_of_a_pipe_wake_each_other() -> None:
             Loop(master.fd, master_csb, options=master_kicks.option()),
             Loop(slave.fd, slave_csb, options=slave_kicks.option()),
         ):
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + at_most(20)
             while len(got) < 5000:
                 assert time.monotonic() < deadline, (sent, len(got))
                 while sent < 5000 and master_csb.ktoa[TX]["hwtail"] != master_csb.atok[TX]["head"]:

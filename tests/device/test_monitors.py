@@ -15,6 +15,7 @@ from cuse_netmap.control.requests import MONITOR, Flag, Mode, Register
 from tests.support.clients import compile_client
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, ours
+from tests.support.patience import at_most
 
 NS_TXMON = 0x40
 BOTH = Flag.MONITOR_RX | Flag.MONITOR_TX
@@ -55,7 +56,7 @@ def eventually(port: Port, count: int) -> list[bytes]:
     """That many of our frames, as a monitor comes to see them."""
     frames: list[bytes] = []
     while len(frames) < count:
-        assert port.poll(select.POLLIN, 5) == select.POLLIN, f"{len(frames)} of {count}"
+        assert port.poll(select.POLLIN, at_most(5)) == select.POLLIN, f"{len(frames)} of {count}"
         frames += ours(port.take())
     return frames
 
@@ -64,7 +65,7 @@ def arrive(port: Port, host: Host, *frames: bytes) -> None:
     """The host sends, and the port's rings have it, still unreleased."""
     before = port.rx[0].space
     host.send(*frames)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + at_most(5)
     while port.rx[0].space < before + len(frames):
         assert time.monotonic() < deadline
         port.rxsync()
@@ -226,7 +227,7 @@ def test_a_port_that_sleeps_is_woken_by_what_its_monitor_lets_in() -> None:
             assert epoll.poll(0) == []
             host.send(frame(number))
             assert seen(port) in ([], [frame(number)])
-            assert epoll.poll(5) == [(parent.fileno(), select.EPOLLIN)]
+            assert epoll.poll(at_most(5)) == [(parent.fileno(), select.EPOLLIN)]
             assert ours(parent.take()) == [frame(number)]
             seen(port)
 
@@ -236,7 +237,7 @@ def test_a_sleeping_monitor_is_woken_by_what_is_sent() -> None:
         epoll.register(port, select.EPOLLIN | select.EPOLLET)
         assert epoll.poll(0) == []
         parent.send(frame(1))
-        assert epoll.poll(5) == [(port.fileno(), select.EPOLLIN)]
+        assert epoll.poll(at_most(5)) == [(port.fileno(), select.EPOLLIN)]
         assert seen(port) == [frame(1)]
 
 
@@ -352,7 +353,7 @@ def test_a_monitor_cannot_send() -> None:
     with Port("tap0"), Host("tap0", 0.2) as host, monitor("tap0", Flag.MONITOR_TX) as port:
         assert port.put(frame(1))
         port.txsync()
-        assert port.poll(select.POLLOUT, 1) & select.POLLERR
+        assert port.poll(select.POLLOUT, at_most(1)) & select.POLLERR
         with pytest.raises(TimeoutError):
             host.receive()
 
@@ -369,7 +370,7 @@ def test_a_full_monitor_holds_nothing_up_and_every_frame_is_seen_or_counted(tmp_
         frames: list[bytes] = []
         for number in range(5000):
             while not parent.put(frame(number)):
-                parent.poll(select.POLLOUT, 5)
+                parent.poll(select.POLLOUT, at_most(5))
             if number % 1000 == 999:
                 frames += seen(port)
         parent.txsync()
@@ -397,7 +398,7 @@ def test_a_full_monitor_does_not_keep_the_port_from_receiving() -> None:
         for number in range(200):
             host.send(frame(number))
             while len(received) <= number:
-                assert parent.poll(select.POLLIN, 5)
+                assert parent.poll(select.POLLIN, at_most(5))
                 received += ours(parent.take())
         assert received == [frame(number) for number in range(200)]
         assert seen(port) == [frame(number) for number in range(3)]
@@ -426,7 +427,7 @@ def test_a_monitor_whose_port_is_closed_gets_pollerr() -> None:
     with Port("tap0") as parent, monitor("tap0", Flag.MONITOR_TX) as port:
         parent.send(frame(1))
         parent.close()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + at_most(5)
         while not port.poll(select.POLLIN, 0) & select.POLLERR:
             assert time.monotonic() < deadline
         port.rxsync()
@@ -440,7 +441,7 @@ def test_a_sleeping_monitor_is_woken_when_its_port_is_closed() -> None:
         epoll.register(port, select.EPOLLIN)
         assert epoll.poll(0) == []
         parent.close()
-        ((_, events),) = epoll.poll(5)
+        ((_, events),) = epoll.poll(at_most(5))
         assert events & select.EPOLLERR
 
 
@@ -468,7 +469,7 @@ def test_a_monitor_of_an_interface_that_disappears_gets_an_error() -> None:
     with Port("brief"), monitor("brief", Flag.MONITOR_RX) as port:
         assert port.poll(select.POLLIN, 0) == 0
         ip("link", "del", "brief")
-        assert port.poll(select.POLLIN, 5) & select.POLLERR
+        assert port.poll(select.POLLIN, at_most(5)) & select.POLLERR
         with pytest.raises(OSError, match="Input/output error"):
             port.rxsync()
 

@@ -25,6 +25,7 @@ from cuse_netmap.control.requests import (
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ours
 from tests.support.ioctls import device, option
+from tests.support.patience import at_most
 
 NS_BUF_CHANGED, NS_INDIRECT, NS_TXMON = 0x01, 0x10, 0x40
 BOTH = Flag.MONITOR_RX | Flag.MONITOR_TX
@@ -91,7 +92,7 @@ def test_a_monitor_is_woken_by_what_arrives_while_its_port_sleeps(one: str, othe
         for number in range(100):
             assert epoll.poll(0) == []
             sender.send(frame(number))
-            assert epoll.poll(5) == [(port.fileno(), select.EPOLLIN)]
+            assert epoll.poll(at_most(5)) == [(port.fileno(), select.EPOLLIN)]
             assert seen(port) == [frame(number)]
 
 
@@ -198,7 +199,7 @@ def test_an_interface_on_a_switch_is_monitored_and_forwards_all_the_same() -> No
             host.send(*(frame(number) for number in range(first, first + 100)))
             while len(received) < first + 100:
                 watched += ours(seen(watcher))
-                assert port.poll(select.POLLIN, 5)
+                assert port.poll(select.POLLIN, at_most(5))
                 received += ours(port.take())
         assert received == [frame(number) for number in range(2000)]
         watched += ours(seen(watcher))
@@ -210,7 +211,7 @@ def test_a_monitor_of_a_port_that_leaves_its_switch_ends() -> None:
     with attached("vale1:tap0"):
         port = monitor("vale1:tap0", BOTH)
     with port:
-        assert port.poll(select.POLLIN, 5) & select.POLLERR
+        assert port.poll(select.POLLIN, at_most(5)) & select.POLLERR
 
 
 @pytest.mark.parametrize("name", ["tap0{9", "vale9:1"])

@@ -13,6 +13,7 @@ from cuse_netmap.client import NS_BUF_CHANGED, NS_MOREFRAG, Port, Ring
 from cuse_netmap.control.requests import Flag, Register
 from tests.support.daemon import Daemon
 from tests.support.ioctls import extra_list, free_buffers, settled
+from tests.support.patience import at_most
 from tests.support.stream import Stream
 
 SLOTS = 16
@@ -250,7 +251,7 @@ def test_a_frame_wakes_the_receiver(ends: tuple[Port, Port]) -> None:
     master, slave = ends
     timer = threading.Timer(0.05, master.send, [frame(1)])
     timer.start()
-    assert slave.poll(select.POLLIN, 5) == select.POLLIN
+    assert slave.poll(select.POLLIN, at_most(5)) == select.POLLIN
     timer.join()
     assert list(slave.take()) == [frame(1)]
 
@@ -265,7 +266,7 @@ def test_room_wakes_the_sender(ends: tuple[Port, Port]) -> None:
     slave.rx[0].advance()
     timer = threading.Timer(0.05, slave.rxsync)
     timer.start()
-    assert master.poll(select.POLLOUT, 5) == select.POLLOUT
+    assert master.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
     timer.join()
     assert master.tx[0].space == 1
 
@@ -294,16 +295,16 @@ def test_edge_triggered_epoll_reports_every_frame_and_every_room(ends: tuple[Por
     with select.epoll() as epoll:
         epoll.register(slave, select.EPOLLIN | select.EPOLLET)
         epoll.register(master, select.EPOLLOUT | select.EPOLLET)
-        assert epoll.poll(5) == [(master.fd, select.EPOLLOUT)]
+        assert epoll.poll(at_most(5)) == [(master.fd, select.EPOLLOUT)]
         for turn in range(5):
             for i in range(SLOTS - 1):
                 master.put(frame(i))
             master.txsync()
-            assert epoll.poll(5) == [(slave.fd, select.EPOLLIN)], turn
+            assert epoll.poll(at_most(5)) == [(slave.fd, select.EPOLLIN)], turn
             slave.rxsync()
             assert len(list(slave.take())) == SLOTS - 1
             slave.rxsync()
-            assert epoll.poll(5) == [(master.fd, select.EPOLLOUT)], turn
+            assert epoll.poll(at_most(5)) == [(master.fd, select.EPOLLOUT)], turn
             master.txsync()
 
 
@@ -315,7 +316,7 @@ def test_one_sleeper_on_many_rings_is_woken_by_each() -> None:
             timer = threading.Timer(0.02, master.txsync)
             master.put(frame(ring), ring)
             timer.start()
-            assert slave.poll(select.POLLIN, 5) == select.POLLIN
+            assert slave.poll(select.POLLIN, at_most(5)) == select.POLLIN
             timer.join()
             assert list(slave.take(ring)) == [frame(ring)]
 

@@ -19,7 +19,7 @@ from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
 from tests.support.program import Program
-from tests.support.steps import wait_until
+from tests.support.steps import wait_until, wait_until_equal
 from tests.support.switches import attached
 from tests.support.veth import QUIET, SOON, Wire, received
 
@@ -318,35 +318,34 @@ def test_a_monitor_sees_what_crosses_an_interface(near: Wire, far: Host) -> None
 @pytest.mark.parametrize("mode", [Mode.ALL_NIC, Mode.SW, Mode.NIC_SW])
 def test_on_the_last_close_all_is_as_before(near: Wire, mode: Mode) -> None:
     """Issue C: `ip -d link`, tc, nft and bpf listings are compared."""
-    before = near.near.settings()
+    wait_until_equal(near.near.settings, near.untouched)
     with host_port(mode=mode), host_port(mode=mode):
-        assert near.near.settings() != before
-    wait_until(lambda: near.near.settings() == before)
+        assert near.near.settings() != near.untouched
+    wait_until_equal(near.near.settings, near.untouched)
 
 
 def test_after_sigkill_of_the_program_all_is_as_before(near: Wire, client_program: Callable[..., Path]) -> None:
     """ABI.md 15: exit and kill release all."""
-    before = near.near.settings()
+    wait_until_equal(near.near.settings, near.untouched)
     with Program(client_program("hold"), "poll", "v0") as program:
         program.wait_for("ready")
-        wait_until(lambda: near.near.settings() != before)
+        wait_until(lambda: near.near.settings() != near.untouched)
         program.kill()
-    wait_until(lambda: near.near.settings() == before)
+    wait_until_equal(near.near.settings, near.untouched)
     assert near.far.pings()
 
 
 def test_after_sigkill_of_the_daemon_all_is_as_before(start_daemon: Callable[..., Daemon]) -> None:
     """Issue C: at once where BPF links exist, else by the next start."""
     with Wire() as wire, network_namespace(wire.near.namespace):
-        before = wire.near.settings()
         daemon = start_daemon("--device=netmap2", "--tap=tap9")
         port = Port("v0", Register(mode=Mode.NIC_SW), device="/dev/netmap2")
         assert not wire.far.pings(QUIET)
         daemon.process.send_signal(signal.SIGKILL)
         daemon.process.wait()
-        if wire.near.settings() != before:
+        if wire.near.settings() != wire.untouched:
             subprocess.run(["cuse-netmap", "cleanup"], check=False)
-        wait_until(lambda: wire.near.settings() == before)
+        wait_until_equal(wire.near.settings, wire.untouched)
         assert wire.far.pings()
         port.close()
 
@@ -374,9 +373,9 @@ def test_what_on_exit_says_becomes_of_the_host(
 
 def test_a_refused_open_leaves_the_host_alone(near: Wire) -> None:
     """ABI.md 7: what REGISTER refuses has changed nothing."""
-    before = near.near.settings()
+    wait_until_equal(near.near.settings, near.untouched)
     for request in (Register(mode=Mode.ONE_NIC, ringid=9), Register(mode=99), Register(mem_id=77)):
         with pytest.raises(OSError, match=r".") as refused:
             Port("v0", request)
         assert refused.value.errno == errno.EINVAL
-    assert near.near.settings() == before
+    assert near.near.settings() == near.untouched

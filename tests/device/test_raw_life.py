@@ -19,6 +19,7 @@ from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
 from tests.support.ioctls import settled
+from tests.support.patience import at_most
 from tests.support.steps import refused, wait_until
 from tests.support.switches import all_ports, ask, attach
 from tests.support.veth import Wire
@@ -206,7 +207,7 @@ def test_without_carrier_frames_are_dropped_and_slots_return(own: Wire) -> None:
     """ABI.md 12.1: register works; TX frames are dropped, slots do return."""
     own.far.run("ip link set v1 down")
     with Port("v0") as port, at_far(own) as far:
-        assert port.poll(select.POLLOUT, 5) == select.POLLOUT
+        assert port.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
         for number in range(port.tx[0].num_slots - 1):
             assert port.put(frame(number))
 
@@ -238,7 +239,7 @@ def test_an_interface_that_is_deleted_ends_syncs_and_polls(own: Wire, mode: Mode
     with Port("v0", Register(mode=mode)) as port:
         timer = threading.Timer(0.1, own.near.run, args=("ip link del v0",))
         timer.start()
-        assert port.poll(select.POLLIN, 10) & select.POLLERR
+        assert port.poll(select.POLLIN, at_most(10)) & select.POLLERR
         timer.join()
         for sync in (port.txsync, port.rxsync):
             with pytest.raises(OSError, match=r".") as failed:
@@ -286,7 +287,7 @@ def test_an_interface_that_moves_to_another_namespace_is_gone(own: Wire) -> None
     """ABI.md 15: to the one it has left it is unregistered."""
     with Port("v0") as port:
         own.near.run(f"ip link set v0 netns {own.far.sleeper.pid}")
-        assert port.poll(select.POLLIN, 10) & select.POLLERR
+        assert port.poll(select.POLLIN, at_most(10)) & select.POLLERR
 
 
 # ---- quiet

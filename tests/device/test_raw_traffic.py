@@ -18,6 +18,8 @@ from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link, number_of, ours
 from tests.support.ioctls import settled
 from tests.support.relay import PACKET_QDISC_BYPASS, SOL_PACKET
+from tests.support.state import STATE
+from tests.support.steps import wait_until
 from tests.support.stream import crossed
 from tests.support.veth import SOON, Wire, complete, received
 
@@ -100,9 +102,10 @@ def test_after_a_burst_all_slots_have_come_back(near: Wire, far: Host) -> None:
 
 @contextmanager
 def mtu(wire: Wire, size: int) -> Iterator[None]:
-    """Of both ends."""
+    """Of both ends; programs that have the port get frames of that length from then on."""
     for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
         peer.run(f"ip link set {interface} mtu {size}")
+    wait_until(lambda: all(int(file.read_text()) == size for file in STATE.glob("ports/v0#*/mtu")))
     try:
         yield
     finally:

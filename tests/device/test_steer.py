@@ -21,6 +21,7 @@ from cuse_netmap.backends import claims
 from cuse_netmap.backends.hooks import Links
 from cuse_netmap.backends.steer import Steering
 from cuse_netmap.namespace import network_namespace
+from tests.support.patience import at_most
 from tests.support.relay import SOL_PACKET, Relay
 from tests.support.veth import QUIET, SOON, Peer, Wire, complete, has_nft, received
 
@@ -161,7 +162,7 @@ def transferred(client: Peer, server: Peer, data: bytes) -> bytes:
         thread = threading.Thread(target=receive)
         thread.start()
         with client.open(socket.AF_INET, socket.SOCK_STREAM) as connection:
-            connection.settimeout(20)
+            connection.settimeout(at_most(20))
             connection.connect(listener.getsockname())
             connection.sendall(data)
         thread.join()

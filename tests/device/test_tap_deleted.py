@@ -13,9 +13,10 @@ import pytest
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip
+from tests.support.patience import at_most
 from tests.support.steps import refused, wait_until
 
-SOON = 3.0
+SOON = at_most(3.0)
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, ours
+from tests.support.patience import at_most
 from tests.support.steps import refused, wait_until
 
-SOON = 3.0
+SOON = at_most(3.0)
 ALL = 1 << 20  # more buffers than there are
 
 

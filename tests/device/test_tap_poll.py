@@ -12,11 +12,12 @@ from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ours
+from tests.support.patience import at_most
 
 pytestmark = pytest.mark.door
 
 LATER = 0.2  # seconds: long enough that nobody wakes by chance
-SOON = 3.0  # generous for a loaded machine
+SOON = at_most(3.0)  # generous for a loaded machine
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_a_frame_wakes_at_once_though_others_wait_longer(port: Port, host: Host)
         delays.append(time.monotonic() - sent[0])
         thread.join()
         drain(port)
-    assert min(delays) < 0.01
+    assert min(delays) < at_most(0.01)
 
 
 def test_frames_not_taken_are_still_ready(port: Port, host: Host) -> None:

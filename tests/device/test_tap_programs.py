@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame
+from tests.support.patience import at_most
 
 pytestmark = pytest.mark.door
 
@@ -20,7 +21,7 @@ def test_a_c_program_receives_and_sends(daemon: Daemon, client_program: Callable
     program = client_program("echo", static=static)
     if static and daemon.mmap == "helper":
         # Nothing can be preloaded into it: the kernel's ENODEV is final, and the log says what to do.
-        assert subprocess.run([program, "netmap:tap0", "100", "1"], timeout=20, check=False).returncode != 0
+        assert subprocess.run([program, "netmap:tap0", "100", "1"], timeout=at_most(20), check=False).returncode != 0
         daemon.wait_for_log("cuse-netmap preload --enable")
         return
     with Host("tap0") as host:
@@ -32,7 +33,7 @@ def test_a_c_program_receives_and_sends(daemon: Daemon, client_program: Callable
                 host.send(*(frame(number, 100) for number in range(first, first + 500)))
                 back = host.take(500)
                 assert back == [b"\x02" + frame(number, 100)[1:] for number in range(first, first + 500)]
-            assert echo.wait(10) == 0
+            assert echo.wait(at_most(10)) == 0
         finally:
             echo.kill()
             echo.communicate()

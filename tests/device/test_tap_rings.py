@@ -19,6 +19,7 @@ from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Flag, Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame
+from tests.support.patience import at_most
 
 ROOT = Path(__file__).parents[2]
 RINGS, FLOWS, EACH = 4, 64, 40
@@ -27,7 +28,7 @@ CONFIG = f"""
 backend = "tap"
 queues = {RINGS}
 """
-SOON = 3.0
+SOON = at_most(3.0)
 
 RECEIVER = """
 import json, select, sys
@@ -56,7 +57,7 @@ with Port("wide", Register(mode=Mode.ONE_NIC, ringid=ring)) as port:
     sys.stdin.readline()
     for number in range(2000):
         while not port.put(frame(ring << 16 | number), ring):
-            port.poll(select.POLLOUT, 5)
+            port.poll(select.POLLOUT, at_most(5))
     port.txsync()
 """
 
@@ -113,7 +114,7 @@ def test_every_flow_stays_on_one_ring_all_rings_are_used_and_nothing_is_lost(
     rings_of: dict[int, set[int]] = defaultdict(set)
     counts_of: dict[int, list[int]] = defaultdict(list)
     for ring, receiver in enumerate(receivers):
-        seen = json.loads(receiver.communicate(timeout=20)[0])
+        seen = json.loads(receiver.communicate(timeout=at_most(20))[0])
         assert seen, f"ring {ring} was not used"
         for source, count in seen:
             rings_of[source].add(ring)

@@ -14,6 +14,7 @@ from scapy.sendrecv import AsyncSniffer, sendp
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
 from tests.support.host import Host, dropped, frame, ip, link, number_of, ours
+from tests.support.patience import at_most
 
 PROGRAM_MAC, HOST_MAC = "02:00:00:00:00:01", "02:00:00:00:00:02"
 SIZES = (42, 43, 59, 60, 61, 64, 127, 128, 512, 1024, 1499, 1500, 1513, 1514)
@@ -68,7 +69,7 @@ def test_scapy_receives_byte_for_byte_what_a_program_sends() -> None:
             iface="tap0", count=len(sent), lfilter=lambda packet: packet.src == PROGRAM_MAC, started_callback=send
         )
         sniffer.start()
-        sniffer.join(5)
+        sniffer.join(at_most(5))
     assert [bytes(packet) for packet in sniffer.results or []] == sent
 
 
@@ -97,7 +98,7 @@ def test_ten_thousand_frames_of_a_program_arrive_in_order() -> None:
     with Host("tap0") as host, Port("tap0") as port:
         for number in range(10000):
             while not port.put(frame(number, 60 + number % 1400)):
-                port.poll(select.POLLOUT, 5)
+                port.poll(select.POLLOUT, at_most(5))
         port.txsync()
         assert host.take(10000) == [frame(number, 60 + number % 1400) for number in range(10000)]
 
@@ -108,7 +109,7 @@ def test_ten_thousand_frames_of_the_host_arrive_in_order() -> None:
         for first in range(0, 10000, 500):  # fewer than the device queues
             host.send(*(frame(number, 60 + number % 1400) for number in range(first, first + 500)))
             while len(received) < first + 500:
-                assert port.poll(select.POLLIN, 5)
+                assert port.poll(select.POLLIN, at_most(5))
                 received += ours(port.take())
     assert received == [frame(number, 60 + number % 1400) for number in range(10000)]
 
@@ -119,7 +120,7 @@ def test_a_burst_larger_than_the_rx_ring_waits_behind_it() -> None:
         host.send(*map(frame, range(900)))
         received: list[bytes] = []
         while len(received) < 900:
-            assert port.poll(select.POLLIN, 5)
+            assert port.poll(select.POLLIN, at_most(5))
             assert port.rx[0].space <= 63
             received += ours(port.take())
     assert received == [frame(number) for number in range(900)]
@@ -131,7 +132,7 @@ def test_a_burst_larger_than_the_tx_ring_goes_out_as_room_comes() -> None:
         for number in range(900):
             while not port.put(frame(number)):
                 assert port.tx[0].space == 0
-                assert port.poll(select.POLLOUT, 5) == select.POLLOUT
+                assert port.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
         port.txsync()
         assert host.take(900) == [frame(number) for number in range(900)]
         assert port.tx[0].space == 63
@@ -177,7 +178,7 @@ def test_the_slots_of_a_long_frame_say_that_there_is_more() -> None:
     with Port("jumbo") as port, Host("jumbo") as host:
         host.send(frame(1, 2062))
         ring = port.rx[0]
-        while port.poll(select.POLLIN, 5) and number_of(bytes(ring.buffer(ring.slot(ring.head)[0]))) < 0:
+        while port.poll(select.POLLIN, at_most(5)) and number_of(bytes(ring.buffer(ring.slot(ring.head)[0]))) < 0:
             ring.advance()
         assert [ring.slot(ring.next(ring.head, i))[1:3] for i in range(2)] == [(2048, 0x20), (14, 0)]
 

@@ -17,6 +17,7 @@ from tests.support.daemon import Daemon
 from tests.support.host import Host, ip, link, number_of
 from tests.support.host import frame as numbered
 from tests.support.ioctls import free_buffers, settled
+from tests.support.patience import at_most
 from tests.support.stream import Stream
 from tests.support.switches import (
     BROADCAST,
@@ -134,7 +135,7 @@ def test_an_interface_with_more_slots_than_room_loses_frames_and_goes_on() -> No
         for turn in range(20):
             send(a, *[numbered(turn * 100 + i) for i in range(100)])
         send(a, numbered(99999))
-        host.socket.settimeout(5)
+        host.socket.settimeout(at_most(5))
         numbers = [number_of(host.receive())]
         while numbers[-1] != 99999:
             numbers.append(number_of(host.receive()))
@@ -229,7 +230,7 @@ def test_a_loop_of_switches_does_not_stop_the_daemon() -> None:
             stack.enter_context(attached(f"vale1:{name}"))
         for i in range(5):
             send(a, frame(BROADCAST, A, i))
-        assert b.poll(select.POLLIN, 5) == select.POLLIN
+        assert b.poll(select.POLLIN, at_most(5)) == select.POLLIN
         for _ in range(50):
             arrived(a), arrived(b)
         with opened("vale2:c") as c, opened("vale2:d") as d:

@@ -19,6 +19,7 @@ from cuse_netmap.control.requests import Flag
 from tests.support.daemon import Daemon
 from tests.support.held_back import HeldBack
 from tests.support.ioctls import BAD_ADDRESS, Block, settled
+from tests.support.patience import at_most
 from tests.support.program import Program
 from tests.support.switches import (
     BROADCAST,
@@ -53,7 +54,7 @@ def two() -> Iterator[tuple[Port, Port]]:
 Flush = Callable[[Port], object]
 FLUSHES: list[Flush] = [
     Port.txsync,
-    lambda port: port.poll(select.POLLOUT, 5),
+    lambda port: port.poll(select.POLLOUT, at_most(5)),
     lambda port: port.poll(select.POLLIN, 0),
 ]
 EVERY_WAY = pytest.mark.parametrize("flush", FLUSHES, ids=["ioctl", "pollout", "pollin"])
@@ -279,7 +280,7 @@ def stuck(two: tuple[Port, Port]) -> Iterator[tuple[HeldBack, threading.Thread]]
             yield page, thread
         finally:
             page.supply(frame(BROADCAST, A, 99))
-            thread.join(5)
+            thread.join(at_most(5))
             assert not thread.is_alive()
 
 
@@ -291,7 +292,7 @@ def test_memory_that_comes_late_is_sent_when_it_comes(
     page, thread = stuck
     assert arrived(b) == []
     page.supply(frame(BROADCAST, A, 1))
-    thread.join(5)
+    thread.join(at_most(5))
     assert arrived(b) == [frame(BROADCAST, A, 1)]
 
 
@@ -320,7 +321,7 @@ def test_a_poll_of_the_same_ring_waits_for_no_pointer(two: tuple[Port, Port], ev
                     port.poll(events, 0)
                     port.txsync()
                     port.rxsync()
-                assert b.poll(select.POLLOUT, 5) == select.POLLOUT
+                assert b.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
 
 
 def test_a_sleeper_on_the_same_ring_wakes_when_the_memory_has_come(
@@ -333,9 +334,9 @@ def test_a_sleeper_on_the_same_ring_wakes_when_the_memory_has_come(
         assert shared.poll(select.POLLOUT, 0.02) == 0
         timer = threading.Timer(0.05, page.supply, [frame(BROADCAST, A, 1)])
         timer.start()
-        assert shared.poll(select.POLLOUT, 5) == select.POLLOUT
+        assert shared.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
         timer.join()
-        thread.join(5)
+        thread.join(at_most(5))
 
 
 @pytest.mark.usefixtures("stuck")

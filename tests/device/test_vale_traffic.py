@@ -14,6 +14,7 @@ from cuse_netmap.client import NS_BUF_CHANGED, NS_MOREFRAG, Port
 from cuse_netmap.control.requests import Flag
 from tests.support.daemon import Daemon
 from tests.support.ioctls import settled
+from tests.support.patience import at_most
 from tests.support.stream import Stream
 from tests.support.switches import BROADCAST, arrived, frame, mac, opened, raw, refusal, send
 
@@ -386,7 +387,7 @@ def test_poll_sends_and_any_poll_does(three: tuple[Port, Port, Port]) -> None:
     """ABI.md 11: any poll() pushes pending TX packets; POLLOUT is true at once."""
     a, b, _ = three
     a.put(frame(BROADCAST, A, 1))
-    assert a.poll(select.POLLOUT, 5) == select.POLLOUT
+    assert a.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
     a.put(frame(BROADCAST, A, 2))
     assert a.poll(0, 0) == 0
     assert arrived(b) == [frame(BROADCAST, A, 1), frame(BROADCAST, A, 2)]
@@ -397,10 +398,10 @@ def test_a_frame_wakes_every_receiver(three: tuple[Port, Port, Port]) -> None:
     a, b, c = three
     timer = threading.Timer(0.05, send, [a, frame(BROADCAST, A)])
     woken: list[int] = []
-    others = threading.Thread(target=lambda: woken.append(c.poll(select.POLLIN, 5)))
+    others = threading.Thread(target=lambda: woken.append(c.poll(select.POLLIN, at_most(5))))
     others.start()
     timer.start()
-    assert b.poll(select.POLLIN, 5) == select.POLLIN
+    assert b.poll(select.POLLIN, at_most(5)) == select.POLLIN
     others.join()
     timer.join()
     assert woken == [select.POLLIN]
@@ -413,7 +414,7 @@ def test_edge_triggered_epoll_reports_every_burst(three: tuple[Port, Port, Port]
         epoll.register(b, select.EPOLLIN | select.EPOLLET)
         for turn in range(5):
             send(a, frame(BROADCAST, A, turn))
-            assert epoll.poll(5) == [(b.fd, select.EPOLLIN)], turn
+            assert epoll.poll(at_most(5)) == [(b.fd, select.EPOLLIN)], turn
             assert arrived(b) == [frame(BROADCAST, A, turn)]
 
 

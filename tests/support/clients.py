@@ -4,6 +4,8 @@
 import subprocess
 from pathlib import Path
 
+from tests.support.patience import at_most
+
 HERE = Path(__file__).resolve().parent.parent
 INCLUDE = HERE.parent / "cuse_netmap" / "include"
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]
@@ -15,5 +17,5 @@ def compile_client(name: str, folder: Path, *, static: bool = False) -> Path:
     if not program.exists():
         source = HERE / "clients" / f"{name}.c"
         extra = ["-static"] if static else []
-        subprocess.run(["gcc", *FLAGS, *extra, f"-I{INCLUDE}", "-o", program, source], check=True, timeout=60)
+        subprocess.run(["gcc", *FLAGS, *extra, f"-I{INCLUDE}", "-o", program, source], check=True, timeout=at_most(60))
     return program

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.support.patience import at_most
+
 COMMAND = [sys.executable, "-m", "cuse_netmap"]
 NOBODY = 65534
 
@@ -18,7 +20,7 @@ def cuse_netmap(*arguments: str, user: int | None = None) -> "subprocess.Complet
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=at_most(30),
             stdin=subprocess.DEVNULL,
             user=user,
             group=user,

@@ -11,6 +11,7 @@ from typing import Self
 
 from cuse_netmap.control.requests import NIOCCTRL, Option, OptionType, RequestType
 from tests.support.ioctls import LIBC, Block, header, ioctl, option
+from tests.support.patience import at_most
 
 PAGE = 4096
 ENTRY = 64
@@ -18,7 +19,7 @@ ATOK = ("head", "cur", "appl_need_kick", "sync_flags")
 KTOA = ("hwcur", "hwtail", "kern_need_kick")
 PROT_READ, PROT_WRITE = 1, 2
 MAP_PRIVATE, MAP_ANONYMOUS = 0x2, 0x20
-SECONDS = 5.0
+SECONDS = at_most(5.0)
 
 LIBC.mmap.restype = ctypes.c_void_p
 LIBC.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Self
 
 from tests.support import stacks
+from tests.support.patience import at_most
 
-READY_SECONDS = 20
-STOP_SECONDS = 10
+STOP_SECONDS = at_most(10)
 # What no log may contain, whatever a test does to the daemon.
 BAD_WORDS = ("Traceback", "control failed", "AddressSanitizer", "runtime error", "Segmentation fault", "Aborted")
 
@@ -58,7 +58,7 @@ class Daemon:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
-    def wait_for_log(self, text: str, seconds: float = 5.0) -> str:
+    def wait_for_log(self, text: str, seconds: float = at_most(5.0)) -> str:
         """The log once it contains `text`; AssertionError after a while."""
         deadline = time.monotonic() + seconds
         while text not in self.log:

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.patience import at_most
+
 HERE = Path(__file__).resolve().parent.parent
 CORE = HERE.parent / "cuse_netmap"
 PORTS = sorted(f"ports/{source.name}" for source in (CORE / "ports").glob("*.c"))
@@ -39,7 +41,7 @@ def compile_fuzzer(name: str, folder: Path) -> Path:
     program, fuzzer = folder / name, FUZZERS[name]
     sources = [HERE / "fuzz" / f"{name}.c", *(CORE / source for source in fuzzer.sources)]
     flags = [*FLAGS, *fuzzer.sanitizers, "-pthread", f"-I{CORE}", f"-I{CORE / 'include'}"]
-    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True, timeout=60)
+    subprocess.run(["gcc", *flags, "-o", program, *sources], check=True, timeout=at_most(60))
     return program
 
 

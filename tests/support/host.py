@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterable
 from typing import Any, Self
 
+from tests.support.patience import at_most
+
 ETH_P_TEST = 0x88B5  # IEEE 802, local experiments: nothing else on the wire speaks it
 SO_RCVBUFFORCE = 33
 HEADER = 18  # Ethernet, and the number
@@ -33,7 +35,7 @@ def ours(frames: Iterable[bytes]) -> list[bytes]:
 class Host:
     """A raw socket on an interface that sees our frames only; reading ends with TimeoutError after `seconds`."""
 
-    def __init__(self, interface: str, seconds: float = 5.0) -> None:
+    def __init__(self, interface: str, seconds: float = at_most(5.0)) -> None:
         self.interface = interface
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
@@ -98,6 +100,6 @@ def tc(*arguments: str) -> str:
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=at_most(20))
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout

@@ -18,6 +18,7 @@ from cuse_netmap.control.requests import (
     Register,
     RequestType,
 )
+from tests.support.patience import at_most
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 BAD_ADDRESS = 0x1000  # below what any program may map
@@ -112,7 +113,7 @@ def free_buffers() -> int:
 
 def settled(measure: Callable[[], int], wanted: int) -> int:
     """What `measure` gives once it is `wanted`, or after five seconds: close() does not wait for its release."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + at_most(5)
     while (found := measure()) != wanted and time.monotonic() < deadline:
         time.sleep(0.01)
     return found

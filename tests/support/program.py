@@ -11,7 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-SECONDS = 10.0
+from tests.support.patience import at_most
+
+SECONDS = at_most(10.0)
 
 
 class Program:
@@ -85,7 +87,7 @@ class Program:
         self.process.stdout.close()
 
 
-def run(program: Path, *arguments: object, seconds: float = 30.0) -> str:
+def run(program: Path, *arguments: object, seconds: float = at_most(30.0)) -> str:
     """Runs a client to its end; its output. AssertionError, with the output, unless it exits with 0."""
     done = subprocess.run(
         [program, *map(str, arguments)],

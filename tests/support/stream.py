@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.daemon import Daemon
+from tests.support.patience import at_most
 from tests.support.program import Program
 
 
@@ -36,7 +37,7 @@ class Stream(Program):
         self.way = way
         self.wait_for("ready")
 
-    def report(self, seconds: float = 20.0) -> Report:
+    def report(self, seconds: float = at_most(20.0)) -> Report:
         """Once it has sent or received as many as it was to."""
         words = ["frames", "first", "last", *(["gaps", "repeats", "bad"] if self.way == "receive" else [])]
         return Report(**{word: self.number(word, seconds) for word in words})
@@ -58,7 +59,7 @@ def crossed(daemon: Daemon, port: str, times: int = 1) -> dict[str, int]:
 
     "received", "sent", and each kind of drop as "received full" and the like; what is not there is 0.
     """
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + at_most(5)
     while (log := daemon.log).count(f" {port} released by ") < times:
         assert time.monotonic() < deadline, f"{port} was not released {times} times:\n{log}"
         time.sleep(0.01)

@@ -15,10 +15,11 @@ from typing import Self
 
 from cuse_netmap import _core
 from cuse_netmap.namespace import network_namespace
+from tests.support.patience import at_most
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM, ETHTOOL_STSO = 0x17, 0x1F
-SOON = 5.0  # for what comes
+SOON = at_most(5.0)  # for what comes
 QUIET = 0.3  # for what must not come
 
 
@@ -44,7 +45,9 @@ class Peer:
         # A sanitizer build is for our own code, not for `ip`.
         others = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
         with network_namespace(self.namespace):
-            done = subprocess.run(command.split(), env=others, capture_output=True, text=True, check=False, timeout=20)
+            done = subprocess.run(
+                command.split(), env=others, capture_output=True, text=True, check=False, timeout=at_most(20)
+            )
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout
 
@@ -60,6 +63,13 @@ class Peer:
         self.run(f"ip addr add {self.address}/24 dev {self.interface}")
         self.run("ip link set lo up")
         self.run(f"ip link set {self.interface} up")
+
+    def wait_until_up(self) -> None:
+        """The kernel tells of a carrier up to a second after frames pass; from then on `ip link` says the same."""
+        deadline = time.monotonic() + SOON
+        while " state UP " not in self.run(f"ip -o link show {self.interface}"):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
 
     def mac(self) -> bytes:
         _, _, rest = self.run(f"ip -o link show {self.interface}").partition("link/ether ")
@@ -125,6 +135,9 @@ class Wire:
             if not offloads:
                 self._compute_checksums()
             assert self.near.pings()
+            self.near.wait_until_up()
+            self.far.wait_until_up()
+            self.untouched = self.near.settings()  # while no program has v0
             self.undo = undo.pop_all()
 
     def _compute_checksums(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from cuse_netmap._core import Extmem, Region
 from cuse_netmap.control.extmem import Mapping, Piece, covering, cut
 from cuse_netmap.errors import Refused
+from tests.support.patience import at_most
 
 PAGE = 4096
 DEFAULTS = {"if": (1024, 2), "ring": (20480, 4), "buf": (2048, 4098)}
@@ -129,7 +130,9 @@ os.ftruncate(fd, 0)
 
 
 def run(code: str) -> int:
-    return subprocess.run([sys.executable, "-c", TOUCH + code], check=False, timeout=20, env={**os.environ}).returncode
+    return subprocess.run(
+        [sys.executable, "-c", TOUCH + code], check=False, timeout=at_most(20), env={**os.environ}
+    ).returncode
 
 
 def test_touching_what_was_truncated_makes_zeroes_and_is_noticed() -> None:
