@@ -225,9 +225,10 @@ def test_a_device_taken_away_under_a_program_is_gone_for_it(lone: Daemon) -> Non
         port.send(frame(1, 500))
         rewrite(lone, dpdk.configuration(TAP))
         lone.wait_for_log("reload: [ports.loop]: done")
-        wait_until(lambda: port.poll(1, 0) & 8)
-    rewrite(lone, dpdk.configuration(TAP + LOOP))
-    wait_until(lambda: refused("loop") == 0)
+        wait_until(lambda: port.poll(select.POLLIN, 0) & select.POLLERR)
+        assert "taken by another port" in rewrite(lone, dpdk.configuration(TAP + LOOP))
+    wait_until(lambda: "reload: [ports.loop]: done" in rewrite(lone, dpdk.configuration(TAP + LOOP)))
+    assert refused("loop") == 0
     with Port("loop") as port:
         port.send(frame(2, 500))
         assert port.receive() == frame(2, 500)
@@ -243,8 +244,8 @@ def test_a_deleted_interface_is_gone_for_its_programs_and_a_reload_makes_it_anew
             timer.start()
             assert port.poll(select.POLLIN, 5) & select.POLLERR
             timer.join()
-        rewrite(daemon, config)
-        daemon.wait_for_log("made anew")
+        daemon.wait_for_log("tapp released")
+        wait_until(lambda: "made anew" in rewrite(daemon, config))
         ip("link", "set", "dtap0", "up")
         with Port("tapp") as port, Host("dtap0") as host:
             port.send(frame(1))
