@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NOBODYS 0 /* netmap's buffer 0 is never anybody's */
+
 int nm_flying_init(struct nm_flying *flying, uint32_t slots) {
     *flying = (struct nm_flying){.size = slots};
     flying->buffers = malloc(slots * sizeof(flying->buffers[0]));
@@ -19,8 +21,9 @@ void nm_flying_fini(struct nm_flying *flying) {
 }
 
 void nm_flying_add(struct nm_flying *flying, struct nm_region *region, uint32_t buffer) {
+    /* Of several slots that name one buffer, the first has it. */
+    if (!nm_region_set_in_flight(region, buffer, true)) buffer = NOBODYS;
     flying->buffers[(flying->first + flying->count++) % flying->size] = buffer;
-    nm_region_set_in_flight(region, buffer, true);
 }
 
 static uint32_t take_oldest(struct nm_flying *flying) {
@@ -50,8 +53,8 @@ void nm_flying_recover(struct nm_flying *flying, struct nm_region *region, uint3
     if (flying->num_orphans <= left) return;
     uint32_t back = flying->num_orphans - left;
     for (uint32_t i = 0; i < back; i++) {
-        nm_region_set_in_flight(region, flying->orphans[i], false);
-        nm_region_free(region, NM_POOL_BUF, flying->orphans[i]);
+        if (nm_region_set_in_flight(region, flying->orphans[i], false))
+            nm_region_free(region, NM_POOL_BUF, flying->orphans[i]);
     }
     memmove(flying->orphans, flying->orphans + back, left * sizeof(flying->orphans[0]));
     flying->num_orphans = left;

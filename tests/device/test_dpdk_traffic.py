@@ -239,6 +239,32 @@ def test_a_received_frame_takes_as_many_slots_as_it_needs(far: Host, name: str) 
         assert b"".join(bytes(ring.buffer(index)[1500 : 1500 + n]) for index, n, _, _ in slots) == whole
 
 
+def test_an_interface_that_is_down_holds_up_nobody(hosts: Wire) -> None:
+    """Issue F: what the driver does with frames then is its own; the daemon and other ports go on."""
+    hosts.near.run("ip link set v0 down")
+    try:
+        with Port("wan0") as port, Port("nil") as other:
+            for n in range(3000):
+                port.put(frame(n, 300))
+                port.txsync()
+                assert other.put(frame(n))
+                other.txsync()
+    finally:
+        hosts.near.run("ip link set v0 up")
+    hosts.near.wait_until_up()
+    hosts.far.wait_until_up()
+    with network_namespace(hosts.far.namespace):
+        host = Host("v1")
+
+    def crosses() -> bool:
+        port.put(frame(7, 300))
+        port.txsync()
+        return any(number_of(one) == 7 for one in host.waiting())
+
+    with host, Port("wan0") as port:
+        wait_until(crosses)
+
+
 # ---- sleeping
 
 
@@ -331,6 +357,26 @@ def test_buffers_in_flight_outlive_their_ring_and_come_back() -> None:
     with Port("loop") as port:  # which takes what waits for what came before it
         port.send(frame(9, 500))
         assert take(port, 1) == [frame(9, 500)]
+        port.rxsync()
+    wait_until(lambda: number("memory/1/buf/used") == used)
+
+
+def test_one_buffer_in_two_slots_comes_back_once() -> None:
+    """DESIGN.md 3: whatever a program writes, a buffer has one owner."""
+    used = number("memory/1/buf/used")
+    with Port("loop") as port:
+        ring = port.tx[0]
+        index = ring.slot(0)[0]
+        ring.buffer(index)[:500] = frame(1, 500)
+        for _ in range(2):
+            ring.set_slot(ring.head, index, 500)
+            ring.advance()
+        port.txsync()
+    with Port("loop") as port:
+        port.send(frame(9, 500))
+        assert take(port, 1) == [frame(9, 500)]
+        port.rxsync()
+    with Port("loop") as port:
         port.rxsync()
     wait_until(lambda: number("memory/1/buf/used") == used)
 
