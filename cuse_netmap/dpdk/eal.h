@@ -35,7 +35,8 @@ void nm_eal_mute(bool mute);
 __attribute__((format(printf, 3, 4))) int nm_eal_refuse(struct nm_refusal *why, int result,
                                                         const char *format, ...);
 
-/* Called before a thread's first packets: memory pools then keep a cache for it. */
+/* Called before a thread's packets, of which it will have more: memory pools then keep a cache for
+ * it, whose mbufs nobody else gets. */
 void nm_eal_enter(void);
 
 #endif

@@ -317,7 +317,6 @@ static int dpdk_rx(void *arg, struct nm_frame *frames, uint32_t count, uint32_t 
 /* What has come before is nobody's; a device that fills faster is not emptied for ever. */
 static int dpdk_start(void *arg, struct nm_ring_stats *stats) {
     struct nm_dpdk_queue *queue = arg;
-    nm_eal_enter();
     pthread_mutex_lock(&queue->lock);
     for (uint32_t round = 0; round < 1024 && look(queue); round++) {
         uint32_t stale = queue->end - queue->next;
