@@ -225,6 +225,7 @@ def test_a_device_taken_away_under_a_program_is_gone_for_it(lone: Daemon) -> Non
         port.send(frame(1, 500))
         rewrite(lone, dpdk.configuration(TAP))
         lone.wait_for_log("reload: [ports.loop]: done")
+        lone.wait_for_log("reload: [ports.nil]: done")
         wait_until(lambda: port.poll(select.POLLIN, 0) & select.POLLERR)
         assert "taken by another port" in rewrite(lone, dpdk.configuration(TAP + LOOP))
     wait_until(lambda: "reload: [ports.loop]: done" in rewrite(lone, dpdk.configuration(TAP + LOOP)))
