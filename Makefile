@@ -20,9 +20,11 @@ AS_OWNER := setpriv --reuid $(OWNER) --regid $(shell stat -c %g .) --clear-group
 endif
 export PYTHONDONTWRITEBYTECODE := 1
 
-PROJECT := setup.cfg setup.py pyproject.toml
+PROJECT := setup.cfg setup.py pyproject.toml cuse_netmap/engine.mk
 ENGINE := $(shell find cuse_netmap -name '*.[ch]' -o -name '*.cdef' -o -name '_*_build.py')
 C_FILES := $(shell find bench compat cuse_netmap docs tests -name '*.[ch]' 2>/dev/null)
+
+include cuse_netmap/engine.mk
 
 .PHONY: help
 help: ## list the targets
@@ -122,6 +124,8 @@ format: build ## put all sources into shape
 install-headers: ## install net/netmap.h and its fellows below DESTDIR/PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/include/net
 	install -m 644 cuse_netmap/include/net/*.h $(DESTDIR)$(PREFIX)/include/net
+
+include compat/compat.mk
 
 .PHONY: clean
 clean: ## remove everything a target made

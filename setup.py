@@ -12,7 +12,11 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
-CORE_FOLDERS = ("cuse_netmap", "cuse_netmap/doors", "cuse_netmap/ports", "cuse_netmap/backends")
+# The engine's folders and flags, which make reads too.
+ENGINE = {
+    name: value.split()
+    for name, _, value in (line.partition(" := ") for line in Path("cuse_netmap/engine.mk").read_text().splitlines())
+}
 PROGRAMS = {
     "netmap-traffic": "cuse_netmap/programs",
     "netmap-selftest": "cuse_netmap/selftest",
@@ -21,7 +25,7 @@ PROGRAMS = {
 
 SANITIZE = os.environ.get("CUSE_NETMAP_SANITIZE") == "1"
 SANITIZER_FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if SANITIZE else []
-CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", *SANITIZER_FLAGS]
+CFLAGS = [*ENGINE["ENGINE_CFLAGS"], *SANITIZER_FLAGS]
 if SANITIZE:
     # Python's own flags define NDEBUG; here assertions hold.
     CFLAGS += ["-O1", "-fno-omit-frame-pointer", "-UNDEBUG"]
@@ -93,7 +97,7 @@ setup(
         (
             "cuse_netmap_core",
             {
-                "sources": sources(*CORE_FOLDERS),
+                "sources": sources(*ENGINE["ENGINE_FOLDERS"]),
                 "obj_deps": {"": HEADERS},
                 "include_dirs": ["cuse_netmap", "cuse_netmap/include"],
                 "cflags": CFLAGS,

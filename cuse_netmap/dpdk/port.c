@@ -33,7 +33,8 @@
 
 struct nm_dpdk_port {
     uint16_t number, queues, rx_descriptors, tx_descriptors;
-    bool made; /* by us: is removed again */
+    bool made;    /* by us: is removed again */
+    bool adopted; /* not even its pool is ours */
     bool interrupts;
     bool was_promiscuous; /* as the device was found */
     uint16_t had_mtu;
@@ -206,16 +207,15 @@ static int open_port(struct nm_dpdk_port *port, const char *name,
     return error;
 }
 
-static struct nm_dpdk_port *allocate(const struct nm_dpdk_config *config) {
-    struct nm_dpdk_port *port =
-        calloc(1, sizeof(*port) + config->queues * sizeof(struct nm_dpdk_queue));
-    if (port) port->queues = config->queues;
+static struct nm_dpdk_port *allocate(uint16_t queues) {
+    struct nm_dpdk_port *port = calloc(1, sizeof(*port) + queues * sizeof(struct nm_dpdk_queue));
+    if (port) port->queues = queues;
     return port;
 }
 
 int nm_dpdk_open(const char *devargs, const struct nm_dpdk_config *config,
                  struct nm_dpdk_port **out, struct nm_refusal *why) {
-    struct nm_dpdk_port *port = allocate(config);
+    struct nm_dpdk_port *port = allocate(config->queues);
     if (!port) return nm_refuse(why, ENOMEM, "out of memory");
     int error = find(devargs, &port->number, &port->made, why);
     if (error) {
@@ -231,11 +231,30 @@ int nm_dpdk_take(uint16_t number, const struct nm_dpdk_config *config, struct nm
     char name[RTE_ETH_NAME_MAX_LEN];
     if (rte_eth_dev_get_name_by_port(number, name))
         return nm_refuse(why, ENODEV, "there is no DPDK device %u", number);
-    struct nm_dpdk_port *port = allocate(config);
+    struct nm_dpdk_port *port = allocate(config->queues);
     if (!port) return nm_refuse(why, ENOMEM, "out of memory");
     port->number = number;
     *out = port;
     return open_port(port, name, config, why);
+}
+
+int nm_dpdk_adopt(uint16_t number, const struct nm_dpdk_set_up *set_up,
+                  const struct nm_dpdk_config *config, struct nm_dpdk_port **out,
+                  struct nm_refusal *why) {
+    uint16_t queues = set_up->rx_queues > set_up->tx_queues ? set_up->rx_queues : set_up->tx_queues;
+    struct nm_dpdk_port *port = allocate(queues);
+    if (!port) return nm_refuse(why, ENOMEM, "out of memory");
+    port->number = number;
+    port->adopted = true;
+    port->interrupts = set_up->interrupts;
+    port->tx_descriptors = set_up->tx_descriptors;
+    port->pool = set_up->pool;
+    for (uint16_t i = 0; i < queues; i++)
+        port->queue[i].chains = set_up->chains;
+    *out = port;
+    int error = start(port, config, why);
+    if (error) nm_dpdk_close(port);
+    return error;
 }
 
 void *nm_dpdk_queue(struct nm_dpdk_port *port, uint16_t index) { return &port->queue[index]; }
@@ -252,12 +271,16 @@ void nm_dpdk_close(struct nm_dpdk_port *port) {
     struct rte_eth_dev_info info = {0};
     rte_eth_dev_info_get(port->number, &info);
     nm_eal_mute(true); /* a device that has vanished */
-    leave_as_found(port);
+    if (!port->adopted) leave_as_found(port);
     nm_eal_mute(false);
     if (port->open) rte_eth_dev_stop(port->number);
     nm_dpdk_set_memory(port, NULL, 0);
     for (uint16_t i = 0; i < port->queues; i++)
         nm_dpdk_queue_fini(&port->queue[i]);
+    if (port->adopted) {
+        free(port);
+        return;
+    }
     rte_eth_dev_owner_unset(port->number, port->owner.id);
     if (port->made) {
         rte_eth_dev_close(port->number);

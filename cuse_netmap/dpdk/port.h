@@ -40,6 +40,19 @@ int nm_dpdk_open(const char *devargs, const struct nm_dpdk_config *config,
 /* The same with a device that is there, by its number, and stays: ENODEV if it is not. */
 int nm_dpdk_take(uint16_t number, const struct nm_dpdk_config *config, struct nm_dpdk_port **out,
                  struct nm_refusal *why);
+/* The same with a device that somebody else has configured, with its queues, and not started: it
+ * stays, and so does the pool, from which frames to send get their mbufs. Of `config` what is about
+ * neither queues nor descriptors nor the MTU. */
+struct rte_mempool;
+struct nm_dpdk_set_up {
+    struct rte_mempool *pool;
+    uint16_t rx_queues, tx_queues, tx_descriptors;
+    bool chains;     /* RTE_ETH_TX_OFFLOAD_MULTI_SEGS is on */
+    bool interrupts; /* intr_conf.rxq is */
+};
+int nm_dpdk_adopt(uint16_t number, const struct nm_dpdk_set_up *set_up,
+                  const struct nm_dpdk_config *config, struct nm_dpdk_port **out,
+                  struct nm_refusal *why);
 /* A queue of it, for nm_nic_create with nm_dpdk_backend(). All of them are closed before the port.
  */
 void *nm_dpdk_queue(struct nm_dpdk_port *port, uint16_t index);

@@ -464,9 +464,10 @@ static const struct nm_port_ops nic_ops = {.kind = "nic",
                                            .arm = nic_arm,
                                            .destroy = nic_destroy};
 
-int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
-                  const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
-                  uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
+int nm_nic_create_sized(struct nm_region *region, struct nm_events *events, const char *name,
+                        const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
+                        const uint32_t rings[NM_DIRS], const uint32_t slots[NM_DIRS],
+                        struct nm_port **out, struct nm_refusal *why) {
     if (backend->abi != NM_BACKEND_ABI) /* nothing else of it can be relied on, not its close */
         return nm_refuse(why, EINVAL,
                          "the backend of %s was compiled with another version's backend.h", name);
@@ -479,8 +480,8 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
     struct nm_port_config config = {.name = name,
                                     .ops = &nic_ops,
                                     .private = nic,
-                                    .rings = {num_queues, num_queues},
-                                    .slots = {num_slots, num_slots},
+                                    .rings = {rings[NM_RX], rings[NM_TX]},
+                                    .slots = {slots[NM_RX], slots[NM_TX]},
                                     .has_host = true};
     int error = nm_port_create(region, &config, out, why);
     if (error) {
@@ -492,6 +493,15 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
     error = open_side(&nic->wire, *out, first, backend, queues, num_queues, why);
     if (error) nm_port_destroy(*out);
     return error;
+}
+
+int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
+                  const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
+                  uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
+    const uint32_t rings[NM_DIRS] = {num_queues, num_queues};
+    const uint32_t slots[NM_DIRS] = {num_slots, num_slots};
+    return nm_nic_create_sized(region, events, name, backend, queues, num_queues, rings, slots, out,
+                               why);
 }
 
 int nm_nic_set_host(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
