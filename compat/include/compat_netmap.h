@@ -5,7 +5,7 @@
  *
  * The rings are those of netmap's API 3, with cur and avail, for which DPDK's own library of this
  * name was written. A program that defines COMPAT_NETMAP_API as 14 before it includes this file, or
- * includes today's <net/netmap.h> first, gets today's, with head, cur and tail.
+ * includes today's <net/netmap.h> first, gets today's, with head, cur and tail; 5 is there too.
  */
 #ifndef COMPAT_NETMAP_H
 #define COMPAT_NETMAP_H
@@ -19,22 +19,13 @@
 #include <rte_ethdev.h>
 #include <rte_mempool.h>
 
-#if !defined(COMPAT_NETMAP_API) && defined(_NET_NETMAP_H_)
+#if !defined(COMPAT_NETMAP_API) && defined(NETMAP_OLD_API)
+#define COMPAT_NETMAP_API NETMAP_OLD_API
+#elif !defined(COMPAT_NETMAP_API) && defined(_NET_NETMAP_H_)
 #define COMPAT_NETMAP_API 14
 #elif !defined(COMPAT_NETMAP_API)
 #define COMPAT_NETMAP_API 3
 #endif
-
-#if COMPAT_NETMAP_API == 3
-#define NETMAP_OLD_API 3
-#ifndef NETMAP_READONLY
-#define NETMAP_READONLY /* programs of that time were let write anywhere */
-#endif
-#elif COMPAT_NETMAP_API != 14
-#error "COMPAT_NETMAP_API is 3 or 14"
-#endif
-#include <net/netmap.h>
-#include <net/netmap_user.h>
 
 #ifndef COMPAT_NETMAP_NO_SHIMS
 #include "compat_netmap_shims.h"
@@ -104,5 +95,19 @@ int rte_netmap_poll(struct pollfd *fds, nfds_t nfds, int timeout);
 #ifdef __cplusplus
 }
 #endif
+
+/* Behind the calls, so that what they declare inline may use them (compat_netmap_redirect.h). */
+#if COMPAT_NETMAP_API == 3 || COMPAT_NETMAP_API == 5
+#ifndef NETMAP_OLD_API
+#define NETMAP_OLD_API COMPAT_NETMAP_API
+#endif
+#ifndef NETMAP_READONLY
+#define NETMAP_READONLY /* programs of that time were let write anywhere */
+#endif
+#elif COMPAT_NETMAP_API != 14
+#error "COMPAT_NETMAP_API is 3, 5 or 14"
+#endif
+#include <net/netmap.h>
+#include <net/netmap_user.h>
 
 #endif

@@ -3,10 +3,7 @@
  * environment says which: INSIDE_EAL are the EAL's options, INSIDE_RINGS how many rings a port has
  * (1). */
 #define NETMAP_WITH_LIBS
-#ifdef NETMAP_OLD_API
-#define COMPAT_NETMAP_API NETMAP_OLD_API
-#undef NETMAP_OLD_API
-#else
+#ifndef NETMAP_OLD_API
 #define COMPAT_NETMAP_API 14
 #endif
 #include "compat_netmap_redirect.h"
