@@ -23,6 +23,7 @@ from pathlib import Path
 
 import dpdk
 import flows
+import library
 import wires
 
 from cuse_netmap.device import URING_SWITCH, program, uring_enabled
@@ -283,6 +284,19 @@ class Bench:
                 old, today = (statistics.median(found) for found in rates.values())
                 yield Row(f"a sender of API 3 on {name}", old, "Mpps", today, "ratio", least=0.7)
 
+    def library(self) -> Iterator[Row]:
+        """Packets through the bridge of libcompat_netmap, beside a loop of bursts between the same devices."""
+        if missing := library.missing():
+            print(f"library: not measured: {missing}", file=sys.stderr)
+            return
+        library.make_wires()
+        loop = library.build(self.folder)
+        for name, ours, bare, judged in library.measure(loop, self.folder / "wire"):
+            least = 0.85 if judged else None
+            yield Row(
+                f"library's bridge, {name}", ours / 1e6, "Mpps", bare / 1e6, "ratio" if judged else "", least=least
+            )
+
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
         starts, sizes = [], []
@@ -325,6 +339,7 @@ MEASUREMENTS = {
     "dpdk": Bench.dpdk,
     "interfaces": Bench.interfaces,
     "ages": Bench.ages,
+    "library": Bench.library,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "barrier.h"
+#include "dpdk/eal.h"
 #include "library.h"
 
 #define DEVICE "/dev/netmap"
@@ -37,6 +38,7 @@ static int set_up(const struct rte_netmap_conf *conf) {
         return refuse(-error, "rte_netmap_init: %s", strerror(-error));
     }
     prepared = true;
+    nm_eal_adopt();
     nm_set_no_timestamp(netmap.parameters.no_timestamp);
     WRITE_ONCE(netmap.up, true);
     return 0;

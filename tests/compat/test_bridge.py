@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.inside import EAL, Between, devices
+from tests.support.patience import at_most
 from tests.support.program import Program
 from tests.support.veth import SOON, received
 
@@ -91,10 +92,10 @@ def test_two_hosts_ping_and_speak_tcp_through_the_bridge(between: Between, bridg
             server = threading.Thread(target=serve)
             server.start()
             with between.left.open(socket.AF_INET, socket.SOCK_STREAM) as client:
-                client.settimeout(40)
+                client.settimeout(at_most(40))
                 client.connect((between.right.address, 4711))
                 client.sendall(data)
-            server.join(40)
+            server.join(at_most(40))
         assert digest == [hashlib.sha256(data).digest()]
         counts = counters(program)
         assert counts["0"] > BYTES // 1448
@@ -167,7 +168,7 @@ def test_the_bridge_names_ports_as_dpdk_does_and_ends_at_once(bridge: Path) -> N
 def test_the_bridge_refuses_with_a_sentence(bridge: Path, arguments: list[str], said: str) -> None:
     """Issue, bad input: "unknown port number"."""
     command = [str(bridge), *EAL, *devices("net_ring0", "net_null0"), "--", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(30), check=False)
     assert done.returncode == 1
     assert said in done.stderr.splitlines()
 
@@ -175,6 +176,6 @@ def test_the_bridge_refuses_with_a_sentence(bridge: Path, arguments: list[str], 
 def test_bad_devargs_are_refused_by_the_eal_and_the_bridge_says_so(bridge: Path) -> None:
     """Issue, bad input: "bad devargs"."""
     command = [str(bridge), *EAL, *devices("net_af_packet0,iface=nosuch0"), "--", "-i", "0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=at_most(30), check=False)
     assert done.returncode == 1
     assert "bridge: " in done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.clients import HERE
 from tests.support.inside import EAL, devices
+from tests.support.patience import at_most
 
 SOURCE = HERE / "compat" / "clients" / "calls.c"
 CASES = re.findall(r"CASE\((\w+)\)", SOURCE.read_text().partition("cases[] = ")[2])
@@ -53,7 +54,7 @@ def test_each_case_has_its_sentence() -> None:
 def test_the_calls_do_what_the_header_says(calls: Path, case: str) -> None:
     """Issue, "The library"; ABI.md sections 4, 5, 7, 8, 10, 11, 15."""
     wires = devices("net_ring0", "net_null0", "net_null1")
-    done = subprocess.run([calls, case, *EAL, *wires], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run([calls, case, *EAL, *wires], capture_output=True, text=True, timeout=at_most(50), check=False)
     assert done.returncode == 0, f"{SENTENCES[case]}: {done.stdout}{done.stderr}"
     assert done.stdout == ""
 
@@ -61,7 +62,9 @@ def test_the_calls_do_what_the_header_says(calls: Path, case: str) -> None:
 def test_every_refusal_says_why(calls: Path) -> None:
     """Issue, bad input: an errno and a message."""
     wires = devices("net_ring0", "net_null0", "net_null1")
-    done = subprocess.run([calls, "bad_port", *EAL, *wires], capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(
+        [calls, "bad_port", *EAL, *wires], capture_output=True, text=True, timeout=at_most(50), check=False
+    )
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("netmap: ")]
     assert "netmap: rte_netmap_init_port(31): DPDK has no such port" in said
     assert "netmap: port 0: 3 TX and 1 RX rings, each may be 1 to 2" in said

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """libcompat_netmap as tests use it: built, linked to clients, and started with devices that need no hardware."""
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Self
 
 from cuse_netmap.namespace import network_namespace
 from tests.support.clients import FLAGS, HERE, INCLUDE
+from tests.support.patience import at_most
 from tests.support.program import Program
 from tests.support.veth import Peer
 
@@ -34,7 +36,10 @@ def build() -> None:
     target = "compat-sanitize-files" if SANITIZED else "compat-files"
     # The sanitizers are for our own code, not for make.
     others = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    subprocess.run(["make", "--silent", "-j4", target], cwd=ROOT, env=others, check=True, timeout=600)
+    # Several workers may want it.
+    with (ROOT / "compat" / "compat.mk").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["make", "--silent", "-j4", target], cwd=ROOT, env=others, check=True, timeout=at_most(600))
 
 
 def _pkg_config(what: str) -> list[str]:
@@ -48,7 +53,7 @@ def compile_with(source: Path, program: Path, *options: str) -> Path:
         command = ["gcc", *FLAGS, *SANITIZER, *options, *_pkg_config("--cflags")]
         command += [f"-I{ROOT / 'compat' / 'include'}", f"-I{INCLUDE}", "-o", str(program), str(source)]
         command += [f"-L{BUILD}", "-lcompat_netmap", f"-Wl,-rpath,{BUILD}", "-lrte_ethdev", "-lrte_mempool"]
-        subprocess.run([*command, "-lrte_mbuf", "-lrte_eal"], check=True, timeout=120)
+        subprocess.run([*command, "-lrte_mbuf", "-lrte_eal"], check=True, timeout=at_most(120))
     return program
 
 
