@@ -64,8 +64,12 @@ pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
 	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
 	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --junit-xml build/$(1).xml $(ARGS)
 
+# What only programs of DPDK's need is left out where there is no libdpdk.
+library = ! pkg-config --atleast-version=22.11 libdpdk 2>/dev/null || $(MAKE) --silent $(1)
+
 .PHONY: test
 test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a slow machine PATIENCE=20)
+	@$(call library,compat-files)
 	@$(call pytest,junit)
 
 .PHONY: test-sanitize
@@ -73,6 +77,7 @@ test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a 
 # Python itself leaks at exit, so leaks are not looked for.
 test-sanitize: build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@CUSE_NETMAP_SANITIZE=1 $(compile) build --build-lib build/sanitize/lib
+	@$(call library,compat-sanitize-files)
 	@$(call pytest,junit-sanitize,\
 		PYTHONPATH=$(CURDIR)/build/sanitize/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1,\
 		$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so))

@@ -41,15 +41,8 @@ $(COMPAT_BUILD)/%: compat/examples/%.c $(COMPAT_PUBLIC) $(COMPAT_BUILD)/libcompa
 	$(AS_OWNER) $(CC) $(COMPAT_CFLAGS) $(LDFLAGS) -o $@ $< -L$(COMPAT_BUILD) -lcompat_netmap $(COMPAT_LIBS) \
 		-Wl,-rpath,'$$ORIGIN'
 
-# As it will be installed, with what a build in the tree needs in place of it.
-$(COMPAT_BUILD)/compat_netmap.pc: compat/compat_netmap.pc.in cuse_netmap/__init__.py
-	@$(AS_OWNER) mkdir -p $(@D)
-	$(AS_OWNER) sed -e 's,@prefix@,$(PREFIX),' -e 's,@libdir@,$(COMPAT_LIBDIR),' \
-		-e "s,@version@,$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' cuse_netmap/__init__.py)," $< > $@
-
 .PHONY: compat-files
-compat-files: $(COMPAT_BUILD)/libcompat_netmap.so $(COMPAT_BUILD)/compat_netmap.pc \
-	$(addprefix $(COMPAT_BUILD)/,$(COMPAT_EXAMPLES))
+compat-files: $(COMPAT_BUILD)/libcompat_netmap.so $(addprefix $(COMPAT_BUILD)/,$(COMPAT_EXAMPLES))
 
 .PHONY: compat
 compat: ## build libcompat_netmap (netmap inside DPDK programs) and its examples into build/compat
@@ -71,6 +64,8 @@ install-compat: compat-files ## install libcompat_netmap, its headers, manual pa
 		$(DESTDIR)$(PREFIX)/share/man/man3
 	install -m 644 $(COMPAT_BUILD)/libcompat_netmap.so.$(COMPAT_VERSION) $(DESTDIR)$(COMPAT_LIBDIR)
 	ln -sf libcompat_netmap.so.$(COMPAT_VERSION) $(DESTDIR)$(COMPAT_LIBDIR)/libcompat_netmap.so
-	install -m 644 $(COMPAT_BUILD)/compat_netmap.pc $(DESTDIR)$(COMPAT_LIBDIR)/pkgconfig
+	sed -e 's,@prefix@,$(PREFIX),' -e 's,@libdir@,$(COMPAT_LIBDIR),' \
+		-e "s,@version@,$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' cuse_netmap/__init__.py)," \
+		compat/compat_netmap.pc.in > $(DESTDIR)$(COMPAT_LIBDIR)/pkgconfig/compat_netmap.pc
 	install -m 644 $(COMPAT_PUBLIC) $(DESTDIR)$(PREFIX)/include/compat_netmap
 	install -m 644 compat/man/compat_netmap.3 $(DESTDIR)$(PREFIX)/share/man/man3

@@ -19,7 +19,7 @@
 
 #define PORTS_MOST 2
 #define RINGS 1
-#define SLOTS 1024
+#define SLOTS 512
 #define BUFFER 2048 /* bytes */
 #define WAIT 500    /* ms: a signal that comes just before poll is seen that late */
 

@@ -8,6 +8,16 @@ import pytest
 
 from tests.support import inside
 from tests.support.clients import HERE
+from tests.support.patience import at_most
+
+HERE_ONLY = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever comes first compiles the library, which no test's time is for."""
+    for item in items:
+        if item.path.parent == HERE_ONLY:
+            item.add_marker(pytest.mark.timeout(at_most(60), func_only=True))
 
 
 @pytest.fixture(scope="session")
