@@ -10,7 +10,6 @@ COMPAT_LIBDIR ?= $(PREFIX)/lib
 COMPAT_FOLDERS := $(filter-out cuse_netmap/doors,$(ENGINE_FOLDERS)) cuse_netmap/dpdk
 COMPAT_ENGINE := $(wildcard $(addsuffix /*.c,$(COMPAT_FOLDERS)))
 COMPAT_SOURCES := $(wildcard compat/library/*.c)
-COMPAT_HEADERS := $(shell find compat cuse_netmap -name '*.h')
 COMPAT_PUBLIC := $(wildcard compat/include/*.h)
 COMPAT_EXAMPLES := $(patsubst compat/examples/%.c,%,$(wildcard compat/examples/*.c))
 
@@ -20,25 +19,27 @@ COMPAT_CFLAGS = $(ENGINE_CFLAGS) -Icompat/include -Icompat/library -Icuse_netmap
 COMPAT_LIBS := -Wl,--as-needed -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_net -lrte_eal -lrte_kvargs -lrte_ring
 COMPAT_SANITIZER := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=undefined
 
-$(COMPAT_BUILD)/%.o: %.c $(COMPAT_HEADERS) cuse_netmap/engine.mk compat/compat.mk
+# What each needs of headers the compiler writes beside it.
+-include $(shell find $(COMPAT_BUILD) -name '*.d' 2>/dev/null)
+$(COMPAT_BUILD)/%.o: %.c cuse_netmap/engine.mk
 	@$(AS_OWNER) mkdir -p $(@D)
-	$(AS_OWNER) $(CC) $(COMPAT_CFLAGS) -c -o $@ $<
+	@$(AS_OWNER) $(CC) $(COMPAT_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The engine is an archive, of which the library takes what it calls.
 $(COMPAT_BUILD)/libnetmap_engine.a: $(COMPAT_ENGINE:%.c=$(COMPAT_BUILD)/%.o)
 	@rm -f $@
-	$(AS_OWNER) $(AR) rcs $@ $^
+	@$(AS_OWNER) $(AR) rcs $@ $^
 
 $(COMPAT_BUILD)/libcompat_netmap.so.$(COMPAT_VERSION): $(COMPAT_SOURCES:%.c=$(COMPAT_BUILD)/%.o) \
 		$(COMPAT_BUILD)/libnetmap_engine.a compat/library/exports.map
-	$(AS_OWNER) $(CC) $(COMPAT_EXTRA) -shared -Wl,-soname,libcompat_netmap.so.$(COMPAT_VERSION) \
+	@$(AS_OWNER) $(CC) $(COMPAT_EXTRA) -shared -Wl,-soname,libcompat_netmap.so.$(COMPAT_VERSION) \
 		-Wl,--version-script=compat/library/exports.map $(LDFLAGS) -o $@ $(filter %.o %.a,$^) $(COMPAT_LIBS) -pthread
 
 $(COMPAT_BUILD)/libcompat_netmap.so: $(COMPAT_BUILD)/libcompat_netmap.so.$(COMPAT_VERSION)
-	$(AS_OWNER) ln -sf $(<F) $@
+	@$(AS_OWNER) ln -sf $(<F) $@
 
 $(COMPAT_BUILD)/%: compat/examples/%.c $(COMPAT_PUBLIC) $(COMPAT_BUILD)/libcompat_netmap.so
-	$(AS_OWNER) $(CC) $(COMPAT_CFLAGS) $(LDFLAGS) -o $@ $< -L$(COMPAT_BUILD) -lcompat_netmap $(COMPAT_LIBS) \
+	@$(AS_OWNER) $(CC) $(COMPAT_CFLAGS) $(LDFLAGS) -o $@ $< -L$(COMPAT_BUILD) -lcompat_netmap $(COMPAT_LIBS) \
 		-Wl,-rpath,'$$ORIGIN'
 
 .PHONY: compat-files

@@ -95,7 +95,8 @@ int rte_netmap_open(const char *pathname, int flags, ...) {
     if (strncmp(pathname, DEVICE, sizeof(DEVICE) - 1)) {
         va_list arguments;
         va_start(arguments, flags);
-        mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(arguments, mode_t) : 0;
+        bool creates = flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
+        mode_t mode = creates ? va_arg(arguments, mode_t) : 0;
         va_end(arguments);
         return open(pathname, flags, mode);
     }

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -37,29 +38,54 @@ void file_put(struct open_file *file) {
     pthread_mutex_unlock(&netmap.table);
 }
 
-/* ---- readiness for the poll and epoll of libc --------------------------------------------------
+/* ---- sleepers ---------------------------------------------------------------------------------
  */
 
-/* The engine's: a sync may get further. Called from any thread, with the port's lock held. */
-static void wake(struct nm_file *engine_file) {
-    struct open_file *file = (struct open_file *)engine_file;
+static void signal_end(struct open_file *file) {
     if (__atomic_exchange_n(&file->signalled, true, __ATOMIC_SEQ_CST)) return;
     if (send(file->end, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) WRITE_ONCE(file->signalled, false);
 }
 
-void file_quieten(struct open_file *file, int fd) {
+static void quieten_end(struct open_file *file, int fd) {
     char byte;
-    if (!READ_ONCE(file->signalled)) return;
     if (__atomic_exchange_n(&file->signalled, false, __ATOMIC_SEQ_CST))
         recv(fd, &byte, 1, MSG_DONTWAIT);
 }
 
+void file_wake(struct open_file *file) {
+    pthread_mutex_lock(&file->waking);
+    for (const struct waiter *waiter = file->waiters; waiter; waiter = waiter->next)
+        eventfd_write(waiter->event, 1);
+    pthread_mutex_unlock(&file->waking);
+    if (READ_ONCE(file->watched)) signal_end(file);
+}
+
+/* The engine's: a sync may get further. Called from any thread, with the port's lock held. */
+static void wake(struct nm_file *file) { file_wake((struct open_file *)file); }
+
+void file_add_waiter(struct waiter *waiter) {
+    pthread_mutex_lock(&waiter->file->waking);
+    waiter->next = waiter->file->waiters;
+    waiter->file->waiters = waiter;
+    pthread_mutex_unlock(&waiter->file->waking);
+}
+
+void file_remove_waiter(struct waiter *waiter) {
+    pthread_mutex_lock(&waiter->file->waking);
+    struct waiter **link = &waiter->file->waiters;
+    while (*link != waiter)
+        link = &(*link)->next;
+    *link = waiter->next;
+    pthread_mutex_unlock(&waiter->file->waking);
+}
+
 void file_settle(struct open_file *file, int fd, bool found) {
+    WRITE_ONCE(file->watched, true);
     if (found) {
-        wake(&file->file);
+        signal_end(file);
         return;
     }
-    file_quieten(file, fd);
+    if (READ_ONCE(file->signalled)) quieten_end(file, fd);
     if (!(READ_ONCE(file->file.armed) & POLLIN)) nm_file_arm(&file->file);
 }
 
@@ -114,6 +140,7 @@ void files_bury(void) {
         nm_watch_destroy(file->watch);
         close(file->end);
         pthread_rwlock_destroy(&file->use);
+        pthread_mutex_destroy(&file->waking);
         free(file);
     }
 }
@@ -139,6 +166,7 @@ static struct open_file *file_create(int end, ino_t inode) {
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&file->use, &attributes);
     pthread_rwlockattr_destroy(&attributes);
+    pthread_mutex_init(&file->waking, NULL);
     if (!nm_watch_create(netmap.events, end, end_event, file, &file->watch)) return file;
     pthread_rwlock_destroy(&file->use);
     free(file);

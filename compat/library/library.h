@@ -3,8 +3,9 @@
  *
  * Locks. `control` is held by whatever changes what exists (a port, a registration); `table` for a
  * moment, to find a file by its descriptor. A sync or poll holds its file's `use` for reading; it
- * is held for writing, with control, to take the file's rings away. Order: control, use, table.
- * Watches are destroyed with none of them held, since the events thread takes control.
+ * is held for writing, with control, to take the file's rings away. `waking` guards a file's
+ * sleepers. Order: control, use, table, waking. Watches are destroyed with none of them held, since
+ * the events thread takes control.
  */
 #ifndef COMPAT_NETMAP_LIBRARY_H
 #define COMPAT_NETMAP_LIBRARY_H
@@ -51,8 +52,18 @@ struct open_file {
     pthread_rwlock_t use;
     uint32_t references; /* with table held: one of the table's, one of each call under way */
     bool closed;         /* with control held */
-    bool signalled;      /* the program's end is readable */
+    bool watched;        /* libc may be waiting for the program's end to become readable */
+    bool signalled;      /* it is */
+    pthread_mutex_t waking;
+    struct waiter *waiters; /* with waking held */
     struct open_file *next;
+};
+
+/* A thread that sleeps in rte_netmap_poll, as one of the files sees it that it waits for. */
+struct waiter {
+    struct open_file *file;
+    int event; /* its eventfd */
+    struct waiter *next;
 };
 
 struct library {
@@ -91,8 +102,11 @@ void files_reap(void);
 void files_bury(void);
 void files_end(void);
 int files_prepare(void);
-/* The program's end is not readable any more; `fd` is one of its descriptors. */
-void file_quieten(struct open_file *file, int fd);
+/* Whoever sleeps on the file looks again: threads in rte_netmap_poll, and those in libc's poll. */
+void file_wake(struct open_file *file);
+/* From when to when the waiter is told. */
+void file_add_waiter(struct waiter *waiter);
+void file_remove_waiter(struct waiter *waiter);
 /* After an RX sync, with use held: the program's end stays readable while syncs find something, and
  * becomes so once another one may. */
 void file_settle(struct open_file *file, int fd, bool found);

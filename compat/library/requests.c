@@ -99,6 +99,7 @@ void file_unbind(struct open_file *file) {
     nm_file_unregister(&file->file);
     file->wire = NULL;
     pthread_rwlock_unlock(&file->use);
+    file_wake(file); /* there is nothing to sleep for any more */
 }
 
 int port_info(const char *name, struct nmreq_port_info_get *info) {

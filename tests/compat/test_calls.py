@@ -41,6 +41,7 @@ SENTENCES = {
     "others": "paths and descriptors that are not netmap's are libc's",
     "interface": "a descriptor has the ioctls of network devices, answered from the port",
     "parameters": "the environment sets netmap's parameters",
+    "sleepers": "one frame, or the end of the registration, wakes every thread that sleeps on the descriptor",
     "threads": "syncs and polls of many threads go on while the descriptor comes and goes",
 }
 

@@ -598,6 +598,8 @@ static void forks(void) {
         char byte;
         FAILS(rte_netmap_ioctl(fd, NIOCTXSYNC, NULL), ENXIO);
         FAILS(rte_netmap_mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0), ENXIO);
+        struct pollfd one = {.fd = fd, .events = POLLIN};
+        FAILS(rte_netmap_poll(&one, 1, 0), ENXIO);
         IS(NETMAP_TXRING(nifp, 0)->num_slots, SLOTS); /* what is mapped stays so */
         close(go[1]);
         IS(read(go[0], &byte, 1), 0);
@@ -714,6 +716,50 @@ static void parameters(void) {
     IS(NETMAP_RXRING(nifp, 0)->ts.tv_sec > 0, 1);
 }
 
+struct sleeper {
+    pthread_t thread;
+    int fd;
+    short events, revents;
+};
+
+static void *sleep_on(void *sleeper_) {
+    struct sleeper *sleeper = sleeper_;
+    struct pollfd wait = {.fd = sleeper->fd, .events = sleeper->events};
+    rte_netmap_poll(&wait, 1, 10000);
+    sleeper->revents = wait.revents;
+    return NULL;
+}
+
+static void sleepers(void) {
+    set_up();
+    int fd = registered(), copy = dup(fd);
+    struct netmap_if *nifp = mapped(fd);
+    struct sleeper all[8];
+    long long start = milliseconds();
+    for (int i = 0; i < 8; i++) {
+        all[i] = (struct sleeper){.fd = i & 1 ? fd : copy, .events = POLLIN};
+        IS(pthread_create(&all[i].thread, NULL, sleep_on, &all[i]), 0);
+    }
+    usleep(100000);
+    put(nifp, 1, 60);
+    IS(rte_netmap_ioctl(fd, NIOCTXSYNC, NULL), 0);
+    for (int i = 0; i < 8; i++) { /* each of them is woken by the one frame */
+        pthread_join(all[i].thread, NULL);
+        IS(all[i].revents, POLLIN);
+    }
+    IS(take(nifp), 1);
+    IS(rte_netmap_ioctl(fd, NIOCRXSYNC, NULL), 0);
+    for (int i = 0; i < 8; i++)
+        IS(pthread_create(&all[i].thread, NULL, sleep_on, &all[i]), 0);
+    usleep(100000);
+    IS(rte_netmap_ioctl(fd, _IO('i', 147), NULL), 0); /* nothing is left to sleep for */
+    for (int i = 0; i < 8; i++) {
+        pthread_join(all[i].thread, NULL);
+        IS(all[i].revents, POLLERR);
+    }
+    IS(milliseconds() - start < 9000, 1);
+}
+
 /* ---- threads -----------------------------------------------------------------------------------
  */
 
@@ -760,7 +806,7 @@ static const struct {
              CASE(syncs),       CASE(flags),       CASE(one_ring),   CASE(timeouts),
              CASE(wakes),       CASE(signals),     CASE(several),    CASE(dups),
              CASE(libc_close),  CASE(forks),       CASE(libc_waits), CASE(others),
-             CASE(interface),   CASE(parameters),  CASE(threads)};
+             CASE(interface),   CASE(parameters),  CASE(sleepers),   CASE(threads)};
 
 int main(int argc, char **argv) {
     if (argc < 2) {
