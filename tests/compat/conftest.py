@@ -37,7 +37,7 @@ def bridge(library: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def client_inside(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Compiles tests/clients/NAME.c with netmap inside, and gives its path; `age`: NETMAP_OLD_API."""
+    """Compiles tests/clients/NAME.c with netmap inside, and gives its path; `age`: old/NAME.c, as NETMAP_OLD_API."""
     del library
     folder = tmp_path_factory.mktemp("inside")
 

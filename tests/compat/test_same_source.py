@@ -94,7 +94,7 @@ def test_what_a_program_sends_arrives(
     where: str, age: int, length: int, compiled: Compile, wire: Wire, far: Host, tmp_path: Path
 ) -> None:
     """Issue: "compiles unchanged" and runs, in rings of API 3 and of today: every frame once, in order, unharmed."""
-    program = compiled(where, "old_stream" if age else "stream", age=age)
+    program = compiled(where, "stream", age=age)
     options = ["-n", COUNT, "-l", length, *(["-x"] if age else []), "-p"]
     with place(where, wire, tmp_path) as port, Stream(program, "send", port, *options) as stream:
         heard = ours(far.take(COUNT))
@@ -108,7 +108,7 @@ def test_what_comes_a_program_of_api_3_receives(
     where: str, way: str, compiled: Compile, wire: Wire, far: Host, tmp_path: Path
 ) -> None:
     """Issue: the same, and slots that it keeps for a while (`reserved`)."""
-    program = compiled(where, "old_stream", age=API_3)
+    program = compiled(where, "stream", age=API_3)
     options = ["-l", 1000, "-k", 16, *([way] if way else [])]
     with place(where, wire, tmp_path) as port, Stream(program, "receive", port, *options) as stream:
         for start in range(0, COUNT, BATCH):
@@ -121,7 +121,7 @@ def test_what_comes_a_program_of_api_3_receives(
 @pytest.mark.parametrize("where", PLACES)
 def test_single_rings_of_an_old_program(where: str, compiled: Compile, wire: Wire, far: Host, tmp_path: Path) -> None:
     """Issue: "single rings": NETMAP_HW_RING in nr_ringid."""
-    program = compiled(where, "old_stream", age=API_3)
+    program = compiled(where, "stream", age=API_3)
     with place(where, wire, tmp_path) as port, Stream(program, "send", port, "-n", 100, "-r", 0x4000) as stream:
         assert ours(far.take(100)) == [numbered(number, 60) for number in range(100)]
         assert stream.report().frames == 100

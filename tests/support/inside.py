@@ -58,9 +58,10 @@ def compile_with(source: Path, program: Path, *options: str) -> Path:
 
 
 def client_inside(name: str, folder: Path, *, age: int = 0) -> Path:
-    """tests/clients/NAME.c, not a line of it changed, with netmap inside."""
+    """tests/clients/NAME.c, or with `age` old/NAME.c, not a line of it changed, with netmap inside."""
+    source = HERE / "clients" / ("old" if age else ".") / f"{name}.c"
     options = ["-include", str(HERE / "compat" / "clients" / "inside.h"), *([f"-DNETMAP_OLD_API={age}"] if age else [])]
-    return compile_with(HERE / "clients" / f"{name}.c", folder / f"{name}-inside-{age}", *options)
+    return compile_with(source, folder / f"{name}-inside-{age}", *options)
 
 
 def devices(*devargs: str) -> list[str]:
