@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define BURST 32 /* as DPDK's examples have it */
+#define BURST 64 /* as the library sends and receives */
 #define DESCRIPTORS 1024
 #define PORTS 2
 
