@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
+from cuse_netmap.backends import dpdk
 from cuse_netmap.backends.advice import advice
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at
@@ -112,6 +113,8 @@ def _backends(_path: Path) -> Iterator[Finding]:
     there = Path("/dev/net/tun").exists()
     what = "netmap:NAME can be the wire of a TAP device that the daemon makes and owns" if there else "no /dev/net/tun"
     yield Finding("tap backend", there, what, "modprobe tun")
+    missing = dpdk.unavailable()
+    yield Finding("dpdk backend", not missing, missing or "it is there, to be configured: [ports.NAME] backend = dpdk")
 
 
 def _interfaces(_path: Path) -> Iterator[Finding]:

@@ -94,6 +94,10 @@ static inline char *nm_buffer(const struct nm_buffers *buffers, uint32_t index) 
     return buffers->base + (usable ? (size_t)index * buffers->size : 0);
 }
 
+/* A client's buffer that a device reads is IN_FLIGHT until it no longer does, and stays taken
+ * meanwhile. Any thread. False, and nothing done: it was not in the other state. */
+bool nm_region_set_in_flight(struct nm_region *region, uint32_t index, bool in_flight);
+
 /* A cleared bitmap of one bit a buffer, the region's own: the next call clears it again. */
 uint64_t *nm_region_blank_bitmap(struct nm_region *region);
 

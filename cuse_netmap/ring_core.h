@@ -268,6 +268,10 @@ static inline uint32_t nm_kring_prev(const struct nm_kring *kring, uint32_t slot
     return slot ? slot - 1 : kring->num_slots - 1;
 }
 
+static inline uint32_t nm_kring_back(const struct nm_kring *kring, uint32_t slot, uint32_t slots) {
+    return slot >= slots ? slot - slots : slot + kring->num_slots - slots;
+}
+
 /* Slots from `from` up to, not including, `to`. */
 static inline uint32_t nm_kring_distance(const struct nm_kring *kring, uint32_t from, uint32_t to) {
     return to >= from ? to - from : to + kring->num_slots - from;

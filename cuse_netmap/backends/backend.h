@@ -43,6 +43,9 @@ struct nm_backend_ops {
      * what it drops only. NULL: there is none. */
     int (*to_host)(void *queue, const struct nm_frame *frames, uint32_t count,
                    struct nm_ring_stats *stats);
+    /* How many of the frames taken last the device still reads where they are: their buffers are
+     * nobody else's until then. NULL: none. */
+    int (*in_flight)(void *queue);
     /* Receives packets of up to `per_packet` frames each while that many are left of `count`; sets
      * len and more of each frame it fills and returns how many. Longer packets are dropped and
      * counted. -EIO once the device is gone. */
@@ -56,6 +59,11 @@ struct nm_backend_ops {
     int (*event_fd)(void *queue);
     /* The one that becomes writable, if that is another. NULL: it is the same. */
     int (*tx_event_fd)(void *queue);
+    /* Instead of event_fd, for a backend that says so itself: `call`, once for each of EPOLLIN and
+     * EPOLLOUT armed, and with EPOLLERR when the device is gone, from a thread of its own, from
+     * listen (-errno) until close returns. */
+    int (*listen)(void *queue, bool (*call)(void *arg, uint32_t events), void *arg);
+    void (*arm)(void *queue, uint32_t events);
     /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
     bool (*gone)(void *queue);
     /* Before the first rx: what comes from now on is received, and nothing that came before. -errno

@@ -10,7 +10,7 @@ from cuse_netmap.backends import tap
 from cuse_netmap.config import Change, Config, ConfigError, Memory, diff, load
 
 ROOT = Path(__file__).parents[2]
-TABLES = "[device], [log], [memory], [parameters], [interfaces], [ports.NAME]"
+TABLES = "[device], [log], [memory], [parameters], [interfaces], [dpdk], [ports.NAME]"
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def test_example_file_states_every_key_at_its_default() -> None:
         config.memory,
         config.parameters,
         config.interfaces,
+        config.dpdk,
         config.ports["tap0"].options,
     ]
     assert keys == set().union(*(vars(table) for table in tables))
@@ -163,9 +164,9 @@ def test_port_name_of_an_interface_is_accepted(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw"'),
-        ('backend = "dpdk"', '2: [ports.t] backend: is "dpdk", must be one of "tap", "null", "raw"'),
-        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw"'),
+        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw", "dpdk"'),
+        ('backend = "xyz"', '2: [ports.t] backend: is "xyz", must be one of "tap", "null", "raw", "dpdk"'),
+        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw", "dpdk"'),
     ],
 )
 def test_port_without_a_known_backend_is_refused(file: Path, line: str, what: str) -> None:
