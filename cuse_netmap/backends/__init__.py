@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cuse_netmap._core import Events, Port, Region
 
 GROUP = "cuse_netmap.backends"
-OWN = ("tap", "null", "raw")
+OWN = ("tap", "null", "raw", "xdp", "auto")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ struct nic_queue {
     struct nm_port *port;
     uint32_t rings[NM_DIRS]; /* its rings among the port's, if they are not too few */
     bool tx_blocked;         /* the device took less than it was given */
+    bool tx_away;            /* the device has not given back all it took */
 };
 
 /* The wire, or the host's stack: the first queues' rings are the first rings. */
@@ -61,10 +62,12 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
         uint32_t len = READ_ONCE(s->len);
         bool more = READ_ONCE(s->flags) & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
         uint32_t offset = nm_slot_offset(kring, s);
-        char *data = nm_buffer(buffers, index);
-        if (data == buffers->base) kring->stats.bad_slots++;
+        char *data = nm_buffer_to_read(buffers, index);
+        bool bad = data == buffers->base;
+        kring->stats.bad_slots += bad;
         if (len > buffers->size - offset) len = buffers->size - offset;
-        frames[n++] = (struct nm_frame){.data = data + offset, .len = (uint16_t)len, .more = more};
+        frames[n++] = (struct nm_frame){
+            .data = data + offset, .buffer = bad ? 0 : index, .len = (uint16_t)len, .more = more};
         if (!more) {
             whole = n;
             chain = 0;
@@ -78,6 +81,17 @@ static int sink(struct nm_kring *kring, uint32_t head) {
     kring->stats.drops[NM_DROP_SINK] += nm_kring_distance(kring, kring->hwcur, head);
     kring->hwcur = head;
     kring->hwtail = nm_kring_prev(kring, head);
+    return 0;
+}
+
+/* The slots that the device has done with, which are all where it takes copies. */
+static int take_back(struct nm_kring *kring, struct nic_queue *queue) {
+    int (*in_flight)(void *) = backend_of(kring)->in_flight;
+    int away = in_flight ? in_flight(queue->queue) : 0;
+    if (away < 0) return away;
+    uint32_t back = kring->hwcur + kring->num_slots - 1 - (uint32_t)away;
+    kring->hwtail = back % kring->num_slots;
+    queue->tx_away = away > 0;
     return 0;
 }
 
@@ -105,8 +119,8 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
         queue->tx_blocked = (uint32_t)taken < count;
         if (queue->tx_blocked) break;
     }
-    kring->hwtail = nm_kring_prev(kring, kring->hwcur);
-    return error;
+    int gone = take_back(kring, queue);
+    return error ? error : gone;
 }
 
 #define LINK_HEADERS 18 /* bytes before the MTU counts: Ethernet and one VLAN tag */
@@ -140,17 +154,22 @@ static int fill(struct nm_kring *kring, struct nic_queue *queue, uint32_t count,
     uint32_t slot = kring->hwtail;
     for (uint32_t i = 0; i < count; i++, slot = nm_kring_next(kring, slot)) {
         const struct netmap_slot *s = &kring->ring->slot[slot];
-        char *data = nm_buffer(buffers, READ_ONCE(s->buf_idx));
+        uint32_t index = READ_ONCE(s->buf_idx);
+        char *data = nm_buffer(buffers, index);
+        bool bad = data == buffers->base;
         uint32_t offset = nm_slot_offset(kring, s), size = buffers->size - offset;
         frames[i] = (struct nm_frame){.data = data + offset,
+                                      .buffer = bad || offset ? 0 : index,
                                       .len = (uint16_t)(size < UINT16_MAX ? size : UINT16_MAX)};
-        if (data == buffers->base) kring->stats.bad_slots++;
+        kring->stats.bad_slots += bad;
     }
     int filled = backend_of(kring)->rx(queue->queue, frames, count, per_packet, &kring->stats);
     for (int i = 0; i < filled; i++) {
         struct netmap_slot *s = &kring->ring->slot[kring->hwtail];
         WRITE_ONCE(s->len, frames[i].len);
-        WRITE_ONCE(s->flags, frames[i].more ? NS_MOREFRAG : 0);
+        if (frames[i].swapped) WRITE_ONCE(s->buf_idx, frames[i].buffer);
+        uint32_t flags = frames[i].swapped ? NS_BUF_CHANGED : 0;
+        WRITE_ONCE(s->flags, (uint16_t)(flags | (frames[i].more ? NS_MOREFRAG : 0)));
         kring->hwtail = nm_kring_next(kring, kring->hwtail);
     }
     return filled;
@@ -201,7 +220,8 @@ static void nic_arm(struct nm_kring *kring, bool ready) {
     if (!queue) return;
     if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring)))
         nm_watch_arm(queue->watch, EPOLLIN);
-    if (kring->dir == NM_TX && queue->tx_blocked) nm_watch_arm(queue->watch, EPOLLOUT);
+    if (kring->dir == NM_TX && (queue->tx_blocked || (queue->tx_away && !ready)))
+        nm_watch_arm(queue->watch, EPOLLOUT);
 }
 
 static bool queue_event(void *arg, uint32_t events) {
@@ -230,7 +250,10 @@ static int nic_start(struct nm_kring *kring, struct nm_refusal *why) {
 
 static void nic_stop(struct nm_kring *kring) {
     const struct nic_queue *queue = queue_of(kring);
-    if (queue && kring->dir == NM_RX) backend_of(kring)->stop(queue->queue);
+    if (!queue) return;
+    const struct nm_backend_ops *backend = backend_of(kring);
+    if (kring->dir == NM_RX) backend->stop(queue->queue);
+    if (kring->dir == NM_TX && backend->settle) backend->settle(queue->queue);
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -267,6 +290,12 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
             (struct nic_queue){.queue = queues[i],
                                .port = port,
                                .rings = {[NM_RX] = first[NM_RX] + i, [NM_TX] = first[NM_TX] + i}};
+    for (uint32_t i = 0; i < count; i++) {
+        error = backend->lend ? backend->lend(queues[i], why) : 0;
+        if (!error) continue;
+        close_side(side);
+        return error;
+    }
     for (uint32_t i = 0; i < count && !error; i++) {
         struct nic_queue *queue = &side->queues[i];
         error = nm_watch_create(((struct nic *)port->private)->events,
@@ -275,6 +304,16 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
     if (!error) return 0;
     close_side(side);
     return nm_refuse(why, -error, "watching %s failed", port->name);
+}
+
+static void for_each_wire_ring(struct nm_port *port, void (*call)(struct nm_kring *kring)) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+        for (uint32_t i = 0; i < port->num_rings[dir]; i++)
+            call(&port->krings[dir][i]);
+}
+
+static void stop_receiving(struct nm_kring *kring) {
+    if (kring->live && kring->dir == NM_RX) nic_stop(kring);
 }
 
 static void nic_destroy(struct nm_port *port) {
@@ -317,6 +356,23 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
     const uint32_t first[NM_DIRS] = {0};
     error = open_side(&nic->wire, *out, first, backend, queues, num_queues, why);
     if (error) nm_port_destroy(*out);
+    return error;
+}
+
+/* Whoever syncs one of the rings meanwhile waits, and finds the other device behind it. */
+int nm_nic_set_wire(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
+                    uint32_t num_queues, struct nm_refusal *why) {
+    struct nic *nic = port->private;
+    const uint32_t first[NM_DIRS] = {0};
+    for_each_wire_ring(port, nm_kring_lock);
+    for_each_wire_ring(port, stop_receiving);
+    close_side(&nic->wire);
+    int error = open_side(&nic->wire, port, first, backend, queues, num_queues, why);
+    for (uint32_t i = 0; !error && i < port->num_rings[NM_RX]; i++)
+        if (port->krings[NM_RX][i].live) error = nic_start(&port->krings[NM_RX][i], why);
+    for_each_wire_ring(port, nm_kring_unlock);
+    for_each_wire_ring(port, nm_kring_wake); /* nothing watches for sleepers any more */
+    if (error) nm_port_gone(port);
     return error;
 }
 

@@ -158,9 +158,9 @@ def test_port_name_of_an_interface_is_accepted(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw"'),
-        ('backend = "dpdk"', '2: [ports.t] backend: is "dpdk", must be one of "tap", "null", "raw"'),
-        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw"'),
+        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw", "xdp", "auto"'),
+        ('backend = "dpdk"', '2: [ports.t] backend: is "dpdk", must be one of "tap", "null", "raw", "xdp", "auto"'),
+        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw", "xdp", "auto"'),
     ],
 )
 def test_port_without_a_known_backend_is_refused(file: Path, line: str, what: str) -> None:
