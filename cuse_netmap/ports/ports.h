@@ -14,8 +14,9 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why);
 
-/* Another backend behind the hardware rings, bound or not, with as many queues, which it takes over;
- * when it fails the port is gone. What the one before had received and nobody had taken is lost. */
+/* Another backend behind the hardware rings, bound or not, with as many queues, which it takes
+ * over; when it fails the port is gone. What the one before had received and nobody had taken is
+ * lost. */
 int nm_nic_set_wire(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
                     uint32_t num_queues, struct nm_refusal *why);
 
