@@ -3,6 +3,7 @@
 
 import os
 import platform
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
-from cuse_netmap.errors import SetupError
+from cuse_netmap.backends import auto, ethtool, raw, xdp
+from cuse_netmap.errors import Refused, SetupError
 from cuse_netmap.namespace import mounted_at
 from cuse_netmap.state import find_fusepy
 
@@ -110,6 +112,22 @@ def _backends(_path: Path) -> Iterator[Finding]:
     yield Finding("tap backend", there, what, "modprobe tun")
 
 
+def _interfaces(_path: Path) -> Iterator[Finding]:
+    """What AF_XDP can do for each Ethernet interface here, without touching it."""
+    for name in sorted(name for _, name in socket.if_nameindex() if name != "lo"):
+        try:
+            link = raw.look_up(name)
+            raw.check_free(link)
+        except Refused as refusal:
+            yield Finding(f"xdp on {name}", False, refusal.reason)
+            continue
+        modes, driver = xdp.modes_of(link.index), ethtool.driver(name)
+        what = f"{driver or 'a driver without a name'}: {', '.join(modes) if modes else 'unknown before Linux 6.3'}"
+        blind = auto.unfinished(driver)
+        remedy = "ethtool -K PEER tx off at the other end, then backend = xdp; auto takes raw" if blind else ""
+        yield Finding(f"xdp on {name}", not blind, f"{what}; {blind}" if blind else what, remedy)
+
+
 def _state(_path: Path) -> Iterator[Finding]:
     try:
         find_fusepy()
@@ -132,6 +150,7 @@ CHECKS: tuple[Callable[[Path], Iterator[Finding]], ...] = (
     _doors,
     _uring_switch,
     _backends,
+    _interfaces,
     _state,
     _ptrace,
 )

@@ -74,6 +74,20 @@ class XdpInterface(raw.KernelInterface):
         log.info("netmap:%s is raw from now on: XDP in generic mode takes what host rings inject", link.name)
 
 
+def modes_of(index: int) -> list[str]:
+    """Those that an interface of this thread's network namespace can; none if the kernel (before 6.3) does not say."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    from cuse_netmap.backends.netdev import xdp_features
+
+    try:
+        features = xdp_features(index)
+    except (NetlinkError, OSError):
+        return []
+    can = {"zerocopy": features.zero_copy, "native": features.redirect, "generic": True}
+    return [mode for mode, possible in can.items() if possible]
+
+
 def check(link: raw.Link, buffer: int) -> None:
     """Refused EINVAL: its frames do not fit a buffer (bytes); EOPNOTSUPP: too many queues; as raw.check_free."""
     raw.check_free(link)
