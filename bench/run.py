@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import flows
+import xdp_wire
 
 from cuse_netmap.device import URING_SWITCH, program, uring_enabled
 from cuse_netmap.namespace import unshare_mounts
@@ -33,9 +34,10 @@ SOURCES = {
     "sync": [HERE / "sync.c"],
     "wire": [HERE / "wire.c", PACKAGE / "programs" / "frame.c"],
     "flow": [HERE / "flow.c"],
+    "xdp": [HERE / "xdp.c", PACKAGE / "programs" / "frame.c"],
     "engine": [HERE / "engine.c", HERE.parent / "build" / "plain" / "libcuse_netmap_core.a"],
 }
-LIBRARIES = {"fuse_noop": ["-luring"], "engine": ["-luring"]}
+LIBRARIES = {"fuse_noop": ["-luring"], "engine": ["-luring"], "xdp": ["-lxdp"]}
 CLONE_NEWNET = 0x40000000
 SYNC_ROUNDS, SYNC_CALLS = 15, 4000
 SEND_ROUNDS, SEND_FRAMES = 7, 500_000
@@ -222,6 +224,13 @@ class Bench:
                 name = f"{what.kind}, batches of {batch}"
                 yield Row(name, ours / 1e6, "Mpps", bare / 1e6, judged, least=least if judged else None)
 
+    def xdp(self) -> Iterator[Row]:
+        """A veth by AF_XDP: gen and sink beside bare loops over the same rings."""
+        with xdp_wire.wire(), self.daemon("--no-ports", "--backend=xdp"):
+            for name, measure, least in (("sender", xdp_wire.send, 0.93), ("receiver", xdp_wire.receive, 0.9)):
+                ours, bare = measure(self.folder / "xdp", program("netmap-traffic"))
+                yield Row(f"one {name} on a veth, xdp", ours / 1e6, "Mpps", bare / 1e6, "ratio", least=least)
+
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
         starts, sizes = [], []
@@ -255,6 +264,7 @@ MEASUREMENTS = {
     "pipe": Bench.pipe,
     "vale": Bench.vale,
     "broadcast": Bench.broadcast,
+    "xdp": Bench.xdp,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]
