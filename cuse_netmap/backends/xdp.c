@@ -128,7 +128,8 @@ static bool send_copy(struct nm_xdp_queue *queue, const struct nm_frame *frames,
 
 static enum nm_drop why_not(const struct nm_xdp_device *device, uint32_t len, bool up) {
     if (len < ETHERNET) return NM_DROP_SHORT;
-    if (len > READ_ONCE(device->frame_most) || len > device->buffers.size) return NM_DROP_LONG;
+    uint32_t room = device->chunk - NM_XDP_HEADROOM;
+    if (len > READ_ONCE(device->frame_most) || len > room) return NM_DROP_LONG;
     return up ? NM_DROPS : NM_DROP_DOWN;
 }
 

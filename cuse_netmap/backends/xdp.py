@@ -7,6 +7,7 @@ The best of three ways that the driver and the kernel can; steer.py disconnects 
 import dataclasses
 import errno
 import logging
+import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 # What a configuration may say: the first is the default. Of buffers the least and the most too.
 MODES = ("auto", "zerocopy", "native", "generic")
 BUFFERS = (32768, 4096, 1000000)
+
+MOST_FRAME = 4096 - 256  # bytes: a page, less what XDP keeps before a frame
 
 # What "auto" tries; the first is zerocopy or native, as the kernel finds.
 IN_ORDER = ("best", "generic")
@@ -66,11 +69,11 @@ class XdpInterface(raw.KernelInterface):
         from cuse_netmap import _core
 
         with network_namespace(self.namespace):
-            link = raw.look_up(self.link.name)
+            link = raw.look_up(socket.if_indextoname(self.link.index))
             queues = raw.open_queues(link, len(self.queues), self.port.slots("rx"))
         self.queues = []
         _core.set_wire(self.port, _core.RAW_BACKEND, queues)
-        self.description = self.description.replace("xdp", "raw", 1)
+        self.description = self.description.replace("xdp in generic mode", "raw")
         log.info("netmap:%s is raw from now on: XDP in generic mode takes what host rings inject", link.name)
 
 
@@ -91,7 +94,7 @@ def modes_of(index: int) -> list[str]:
 def check(link: raw.Link, buffer: int) -> None:
     """Refused EINVAL: its frames do not fit a buffer (bytes); EOPNOTSUPP: too many queues; as raw.check_free."""
     raw.check_free(link)
-    most = buffer - raw.LINK_HEADERS
+    most = min(buffer, MOST_FRAME) - raw.LINK_HEADERS
     if link.mtu > most:
         raise Refused(errno.EINVAL, f"the MTU of {link.name} is {link.mtu}, XDP with buffers of {buffer} takes {most}")
     count = max(ethtool.channels(link.name))

@@ -15,9 +15,10 @@
 #include "backends/xdp_queue.h"
 
 #define CHUNK_MIN 2048 /* XDP_UMEM_MIN_CHUNK_SIZE */
-#define CHUNK_MAX 4096 /* a page */
+#define PAGE 4096
 #define LEAST_RING 1024
-#define BUSY_MS 200 /* that a queue may stay taken after its socket was closed */
+#define BUSY_MS                                                                                    \
+    1000 /* that a queue may stay taken after its socket was closed, which a work item does */
 
 /* ---- the program -----------------------------------------------------------------------------
  */
@@ -88,7 +89,7 @@ static int say_memory(const struct nm_xdp_device *device, int error, struct nm_r
  */
 static int choose_chunk(struct nm_xdp_device *device, struct nm_refusal *why) {
     uint32_t size = device->buffers.size;
-    device->chunk = size + NM_XDP_HEADROOM < CHUNK_MAX ? size + NM_XDP_HEADROOM : CHUNK_MAX;
+    device->chunk = size + NM_XDP_HEADROOM < PAGE ? size + NM_XDP_HEADROOM : PAGE;
     if (device->chunk >= CHUNK_MIN) return 0;
     return nm_refuse(why, EINVAL, "buffers of %u bytes are too small for AF_XDP, which needs %u",
                      size, CHUNK_MIN - NM_XDP_HEADROOM);
@@ -142,6 +143,11 @@ static int open_sockets(struct nm_xdp_device *device, const struct nm_xdp_config
                                         [NM_XDP_NATIVE] = XDP_COPY,
                                         [NM_XDP_GENERIC] = XDP_COPY};
     uint16_t flags = XDP_USE_NEED_WAKEUP | flags_of[config->mode];
+    bool within_pages = PAGE % device->buffers.size == 0; /* as drivers want what they read */
+    if (config->mode == NM_XDP_BEST && !within_pages) flags |= XDP_COPY;
+    if (config->mode == NM_XDP_ZEROCOPY && !within_pages)
+        return nm_refuse(why, EINVAL, "buffers of %u bytes cross pages: no driver writes there",
+                         device->buffers.size);
     for (uint32_t i = 0; i < config->queues; i++) {
         struct nm_xdp_queue *queue = &device->queues[i];
         int error = bind_queue(queue, config->name, size, flags);

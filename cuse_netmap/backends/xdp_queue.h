@@ -24,7 +24,7 @@ struct nm_xdp_device {
     struct nm_region *region;
     struct nm_buffers buffers;
     uint32_t limit; /* buffers from here on are not the kernel's to reach */
-    uint32_t chunk; /* bytes, the headroom included */
+    uint32_t chunk; /* bytes, the headroom included; at most a buffer behind that */
     uint32_t frame_most;
     bool zero_copy;
     struct xsk_umem *umem;

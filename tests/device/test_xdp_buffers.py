@@ -13,12 +13,12 @@ import pytest
 from cuse_netmap import _core
 from cuse_netmap.backends.hooks import Links
 from cuse_netmap.client import NS_BUF_CHANGED, NS_MOREFRAG, Port
-from cuse_netmap.control.requests import Flag, Mode, Register
+from cuse_netmap.control.requests import Flag, Mode, OffsetsBody, OptionType, Register
 from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
 from tests.support.interfaces import Way
-from tests.support.ioctls import extra_list, free_buffers, settled
+from tests.support.ioctls import extra_list, free_buffers, option, settled
 from tests.support.program import Program
 from tests.support.steps import wait_until
 from tests.support.stream import Stream, crossed
@@ -156,6 +156,40 @@ def test_a_frame_of_several_slots_is_sent_as_one(near: Wire, far: Host) -> None:
         port.txsync()
         assert far.receive() == whole
         assert tx.space == RING - 1
+
+
+def test_what_begins_inside_its_buffer_is_sent_from_there_and_received_there(near: Wire, far: Host) -> None:
+    """ABI.md 13.4: data starts at buffer + offset in both directions; the slot that receives keeps its buffer."""
+    del near
+    wanted = option(OptionType.OFFSETS, body=OffsetsBody(256, 64, 16).encode())
+    with Port("v0", options=wanted.address) as port:
+        tx, rx = port.tx[0], port.rx[0]
+        buffer, had = tx.slot(0)[0], rx.slot(0)[0]
+        tx.buffer(buffer)[64 : 64 + 1514] = frame(7, 1514)
+        tx.set_slot(0, buffer, 1514, 0, 64)
+        tx.advance()
+        port.txsync()
+        assert far.receive() == frame(7, 1514)
+        far.send(frame(8, 1514))
+        wait_until(lambda: holds(port, 1))
+        assert rx.slot(0)[0] == had
+        assert rx.slot(0)[3] == 64
+        assert bytes(rx.buffer(had)[64 : 64 + 1514]) == frame(8, 1514)
+
+
+def test_larger_buffers_take_larger_frames(start_daemon: Callable[..., Daemon]) -> None:
+    """docs/interfaces.md: a frame fits a buffer, and a page less what XDP keeps before it."""
+    start_daemon("--device=netmap2", "--no-ports", "--backend=xdp", "--buf-size=4096", "--buf-num=20000")
+    with Wire() as wire, network_namespace(wire.near.namespace):
+        for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
+            peer.run(f"ip link set {interface} mtu 3000")
+        with network_namespace(wire.far.namespace):
+            host = Host("v1")
+        with host, Port("v0", device="/dev/netmap2") as port:
+            host.send(frame(1, 3014))
+            assert take(port, 1) == [frame(1, 3014)]
+            port.send(frame(2, 3014))
+            assert host.receive() == frame(2, 3014)
 
 
 # ---- in flight
