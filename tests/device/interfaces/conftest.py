@@ -12,7 +12,14 @@ from tests.support.interfaces import TAP, Way
 WAYS = (Way("raw"), Way("xdp"), Way("xdp", "generic"))
 
 
-@pytest.fixture(scope="module", params=WAYS, ids=str)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module may have WAYS of its own."""
+    if "way" in metafunc.fixturenames:
+        ways = getattr(metafunc.module, "WAYS", WAYS)
+        metafunc.parametrize("way", ways, ids=str, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
 def way(request: pytest.FixtureRequest) -> Way:
     """By which backend."""
     made: Way = request.param

@@ -25,6 +25,8 @@ from tests.support.steps import refused, wait_until
 from tests.support.switches import all_ports, ask, attach
 from tests.support.veth import Wire
 
+WAYS = (Way("raw"), Way("xdp"))  # in which mode makes no difference here
+
 
 @pytest.fixture
 def own(wires: Daemon) -> Iterator[Wire]:
