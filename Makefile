@@ -100,6 +100,11 @@ check-upstream: build ## run upstream netmap's own suites (NETMAP_BIN=DIR NETMAP
 bench: build ## measure (ARGS go to bench/run.py)
 	@$(VENV)/bin/python bench/run.py $(ARGS)
 
+.PHONY: bench-deps
+bench-deps: ## install what `bench` also compares with: trafgen (root on Debian or Ubuntu)
+	@command -v trafgen >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends netsniff-ng
+
 .PHONY: lint
 lint: build ## ruff, mypy, clang-format; the compiler's warnings are errors of `build`
 	$(AS_OWNER) $(VENV)/bin/ruff check

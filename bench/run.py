@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import flows
-import xdp_wire
+import wires
 
 from cuse_netmap.device import URING_SWITCH, program, uring_enabled
 from cuse_netmap.namespace import unshare_mounts
@@ -33,6 +34,8 @@ SOURCES = {
     "fuse_noop": [HERE / "fuse_noop.c"],
     "sync": [HERE / "sync.c"],
     "wire": [HERE / "wire.c", PACKAGE / "programs" / "frame.c"],
+    "packet": [HERE / "packet.c", PACKAGE / "programs" / "frame.c"],
+    "bridge": [HERE / "bridge.c"],
     "flow": [HERE / "flow.c"],
     "xdp": [HERE / "xdp.c", PACKAGE / "programs" / "frame.c"],
     "engine": [HERE / "engine.c", HERE.parent / "build" / "plain" / "libcuse_netmap_core.a"],
@@ -58,6 +61,7 @@ class Row:
     judged: str = ""  # "figure" or "ratio"; "" for information only
     most: float | None = None
     least: float | None = None
+    skipped: str = ""  # why there is no figure
 
     @property
     def ratio(self) -> float | None:
@@ -65,6 +69,8 @@ class Row:
 
     @property
     def missed(self) -> bool:
+        if self.skipped:
+            return False
         value = {"figure": self.figure, "ratio": self.ratio}.get(self.judged)
         if value is None:
             return bool(self.judged)
@@ -78,6 +84,8 @@ class Row:
         return f"{self.judged} {bound}"
 
     def cells(self) -> list[str]:
+        if self.skipped:
+            return [self.name, "SKIP", "", "", "", self.skipped]
         base = f"{self.base:.4g} {self.unit}" if self.base is not None else ""
         ratio = f"{self.ratio:.2f}" if self.ratio is not None else ""
         verdict = ("NOT OK" if self.missed else "ok") if self.judged else ""
@@ -224,12 +232,23 @@ class Bench:
                 name = f"{what.kind}, batches of {batch}"
                 yield Row(name, ours / 1e6, "Mpps", bare / 1e6, judged, least=least if judged else None)
 
-    def xdp(self) -> Iterator[Row]:
-        """A veth by AF_XDP: gen and sink beside bare loops over the same rings."""
-        with xdp_wire.wire(), self.daemon("--no-ports", "--backend=xdp"):
-            for name, measure, least in (("sender", xdp_wire.send, 0.93), ("receiver", xdp_wire.receive, 0.9)):
-                ours, bare = measure(self.folder / "xdp", program("netmap-traffic"))
-                yield Row(f"one {name} on a veth, xdp", ours / 1e6, "Mpps", bare / 1e6, "ratio", least=least)
+    def interfaces(self) -> Iterator[Row]:
+        """Interfaces of the kernel's, by each backend: sending, receiving, between two, and idle."""
+        flood = self.folder / "packet"
+        for kind in wires.KINDS.values():
+            config = self.folder / f"{kind.backend}.toml"
+            config.write_text(f'[interfaces]\nbackend = "{kind.backend}"\n')
+            bare = self.folder / kind.bare
+            with self.daemon("--no-ports", f"--config={config}") as pid:
+                for figures in (
+                    wires.send(kind, bare),
+                    wires.receive(kind, bare, flood),
+                    wires.bridge(kind, self.folder / "bridge", flood),
+                ):
+                    for figure in figures:
+                        yield wire_row(figure)
+                used = wires.idle(partial(cpu_seconds, pid))
+                yield Row(f"{kind.backend}, CPU of the daemon, idle", used, "%", None, "figure", most=0.5)
 
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
@@ -251,6 +270,12 @@ class Bench:
         yield Row("CPU used when idle", used / IDLE_SECONDS * 100, "%")
 
 
+def wire_row(figure: wires.Figure) -> Row:
+    if figure.skipped:
+        return Row(figure.name, 0, "Mpps", skipped=figure.skipped)
+    return Row(figure.name, figure.ours / 1e6, "Mpps", figure.bare / 1e6, "ratio", least=figure.least)
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -264,7 +289,7 @@ MEASUREMENTS = {
     "pipe": Bench.pipe,
     "vale": Bench.vale,
     "broadcast": Bench.broadcast,
-    "xdp": Bench.xdp,
+    "interfaces": Bench.interfaces,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]

@@ -2,9 +2,8 @@
 /* AF_XDP with nothing between it and the program, one socket at queue 0: what netmap's figures are
  * held against. The program at the interface redirects to the socket and dies with us.
  *
- *   xdp send NAME COUNT BATCH  sends gen's frames, BATCH between two kicks: frames a second
- *   xdp receive NAME SECONDS   looks at them as sink does, sleeps when there are none: frames a
- *                              second from the first to the last */
+ *   xdp send NAME SECONDS  gen's frames, as many as it between two kicks: "FRAMES SECONDS"
+ *   xdp receive NAME       looks at frames as sink does until SIGTERM: "FRAMES", those of others */
 #include "../cuse_netmap/programs/frame.h"
 
 #include <errno.h>
@@ -12,6 +11,7 @@
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +26,7 @@
 #define RING 1024
 #define FRAME 2048
 #define LENGTH 60
+#define BATCH 512
 
 static const struct frame_addresses addresses = {
     .source_mac = {0x02, 0, 0, 0, 0, 0x01},
@@ -39,6 +40,13 @@ static struct xsk_umem *umem;
 static struct xsk_socket *xsk;
 static struct xsk_ring_prod fill, tx;
 static struct xsk_ring_cons comp, rx;
+
+static volatile sig_atomic_t ended;
+
+static void end(int number) {
+    (void)number;
+    ended = 1;
+}
 
 static void die(const char *doing, int error) {
     fprintf(stderr, "xdp: %s: %s\n", doing, strerror(error));
@@ -114,18 +122,19 @@ static void kick(void) {
             die("sendto", errno);
 }
 
-static int send_frames(long count, uint32_t batch) {
+static int send_frames(double seconds) {
     static struct frame_template frame;
-    uint32_t index = 0, next = 0;
+    uint32_t index = 0;
+    uint64_t sent = 0;
     frame_prepare(&frame, &addresses, LENGTH, 1);
-    double start = now();
-    for (long sent = 0; sent < count;) {
+    double start = now(), last = start;
+    for (; last < start + seconds; last = now()) {
         uint32_t done = xsk_ring_cons__peek(&comp, RING, &index);
         if (done) xsk_ring_cons__release(&comp, done);
-        uint32_t n = xsk_ring_prod__reserve(&tx, batch, &index);
-        for (uint32_t i = 0; i < n; i++, next++) {
-            uint64_t address = (uint64_t)(next % RING) * FRAME;
-            frame_write(&frame, (uint64_t)sent + i, (uint8_t *)memory + address);
+        uint32_t n = xsk_ring_prod__reserve(&tx, BATCH, &index);
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t address = (sent + i) % RING * FRAME;
+            frame_write(&frame, sent + i, (uint8_t *)memory + address);
             *xsk_ring_prod__tx_desc(&tx, index + i) =
                 (struct xdp_desc){.addr = address, .len = LENGTH};
         }
@@ -133,12 +142,13 @@ static int send_frames(long count, uint32_t batch) {
         kick();
         sent += n;
     }
-    printf("%.0f\n", (double)count / (now() - start));
+    printf("%llu %.6f\n", (unsigned long long)sent, last - start);
     return 0;
 }
 
-static int receive_frames(const char *name, double seconds) {
-    uint32_t index = 0, slot = 0;
+static int receive_frames(const char *name) {
+    uint32_t index = 0, slot = 0, stream;
+    uint64_t received = 0, ours = 0, sequence;
     xsk_ring_prod__reserve(&fill, RING, &index);
     for (uint32_t i = 0; i < RING; i++)
         *xsk_ring_prod__fill_addr(&fill, index + i) = (uint64_t)i * FRAME;
@@ -147,21 +157,16 @@ static int receive_frames(const char *name, double seconds) {
     printf("ready\n");
     fflush(stdout);
     struct pollfd poll_fd = {.fd = xsk_socket__fd(xsk), .events = POLLIN};
-    long received = 0, ours = 0;
-    double first = 0, last = 0, deadline = now() + seconds;
-    while (now() < deadline) {
-        uint32_t n = xsk_ring_cons__peek(&rx, 256, &index);
+    while (!ended) {
+        uint32_t n = xsk_ring_cons__peek(&rx, BATCH, &index);
         if (!n) {
             poll(&poll_fd, 1, 100);
             continue;
         }
-        last = now();
-        if (!received) first = last;
         xsk_ring_prod__reserve(&fill, n, &slot);
         for (uint32_t i = 0; i < n; i++) {
             const struct xdp_desc *descriptor = xsk_ring_cons__rx_desc(&rx, index + i);
-            uint64_t address = descriptor->addr, sequence;
-            uint32_t stream;
+            uint64_t address = descriptor->addr;
             ours += frame_read((uint8_t *)memory + address, descriptor->len, &stream, &sequence);
             *xsk_ring_prod__fill_addr(&fill, slot + i) = address & ~(uint64_t)(FRAME - 1);
         }
@@ -169,20 +174,21 @@ static int receive_frames(const char *name, double seconds) {
         xsk_ring_prod__submit(&fill, n);
         received += n;
     }
-    if (ours != received) fprintf(stderr, "xdp: %ld frames of others\n", received - ours);
-    printf("%.0f\n", last > first ? (double)received / (last - first) : 0);
+    printf("%llu %llu\n", (unsigned long long)received, (unsigned long long)(received - ours));
     return 0;
 }
 
 int main(int argc, char **argv) {
-    if (argc == 5 && !strcmp(argv[1], "send")) {
+    signal(SIGTERM, end);
+    signal(SIGINT, end);
+    if (argc == 4 && !strcmp(argv[1], "send")) {
         open_socket(argv[2]);
-        return send_frames(atol(argv[3]), (uint32_t)atoi(argv[4]));
+        return send_frames(atof(argv[3]));
     }
-    if (argc == 4 && !strcmp(argv[1], "receive")) {
+    if (argc == 3 && !strcmp(argv[1], "receive")) {
         open_socket(argv[2]);
-        return receive_frames(argv[2], atof(argv[3]));
+        return receive_frames(argv[2]);
     }
-    fprintf(stderr, "usage: xdp send NAME COUNT BATCH | receive NAME SECONDS\n");
+    fprintf(stderr, "usage: xdp send NAME SECONDS | receive NAME\n");
     return 2;
 }

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -29,6 +30,9 @@ DROPS = {
     "bad": lib.NM_DROP_BAD,
 }
 
+
+# Held by whoever changes what exists in the engine (ring_core.h); control's lock.
+exclusive = threading.RLock()
 
 TAP_BACKEND = lib.nm_tap_backend()
 NULL_BACKEND = lib.nm_null_backend()
@@ -211,6 +215,11 @@ class RingState:
     stats: RingStats
 
 
+def set_forward_all(on: bool) -> None:
+    """Netmap's parameter fwd."""
+    lib.nm_set_forward_all(on)
+
+
 def set_no_timestamp(on: bool) -> None:
     """Netmap's parameter no_timestamp."""
     lib.nm_set_no_timestamp(on)
@@ -335,7 +344,8 @@ class Port:
 
     def close(self) -> None:
         """No program may be registered on it any more."""
-        lib.nm_port_destroy(self.pointer)
+        with exclusive:
+            lib.nm_port_destroy(self.pointer)
 
 
 def tap_queues(fds: Sequence[int]) -> list[Any]:
@@ -466,25 +476,27 @@ def nic_port(region: Region, events: Events, name: str, backend: Any, queues: Se
     out, why = ffi.new("struct nm_port **"), _Why()
     operations = ffi.cast("const struct nm_backend_ops *", backend)
     encoded = os.fsencode(name)
-    why.check(
-        lib.nm_nic_create(
+    with exclusive:
+        result = lib.nm_nic_create(
             region.pointer, events.pointer, encoded, operations, vector, len(queues), slots, out, why.pointer
         )
-    )
+    why.check(result)
     return Port(out[0])
 
 
 def set_wire(port: Port, backend: Any, queues: Sequence[Any]) -> None:
     """Another backend behind an interface's hardware rings, bound or not; when it is refused the port is gone."""
     why = _Why()
-    why.check(lib.nm_nic_set_wire(port.pointer, backend, _queue_vector(queues), len(queues), why.pointer))
+    with exclusive:
+        why.check(lib.nm_nic_set_wire(port.pointer, backend, _queue_vector(queues), len(queues), why.pointer))
 
 
 def set_host_rings(port: Port, backend: Any, queues: Sequence[Any]) -> None:
     """What stands behind an interface's host rings: queues, which the port takes over; while none is bound."""
     why = _Why()
     vector = _queue_vector(queues)
-    why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))
+    with exclusive:
+        why.check(lib.nm_nic_set_host(port.pointer, backend, vector, len(queues), why.pointer))
 
 
 def null_port(region: Region, name: str, sizes: Sizes) -> Port:

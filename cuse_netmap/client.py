@@ -27,8 +27,10 @@ from cuse_netmap.control.requests import (
 
 NS_BUF_CHANGED = 0x0001
 NS_REPORT = 0x0002
+NS_FORWARD = 0x0004
 NS_INDIRECT = 0x0010
 NS_MOREFRAG = 0x0020
+NR_FORWARD = 0x0004
 
 
 def control(fd: int, kind: RequestType, name: str, body: Record | None = None, options: int = 0) -> bytes:

@@ -51,7 +51,7 @@ class Log:
 class Interfaces:
     """[interfaces]: the kernel's own, which programs name without a [ports.NAME]."""
 
-    backend: str = choice("auto", "xdp", "raw")
+    backend: str = text("auto", r"[A-Za-z0-9_.-]+", "the name of a backend")
     on_exit: str = choice("restore", "block")
     xdp_mode: str = choice(*xdp.MODES)
     xdp_buffers: int = integer(*xdp.BUFFERS)
@@ -190,7 +190,7 @@ class _Given:
             log=fill(Log, tables.get("log", {}), partial(self._fail, ("log",))),
             memory=memory,
             parameters=fill(Settings, tables.get("parameters", {}), partial(self._fail, ("parameters",))),
-            interfaces=fill(Interfaces, tables.get("interfaces", {}), partial(self._fail, ("interfaces",))),
+            interfaces=self._interfaces(tables.get("interfaces", {})),
             ports=MappingProxyType({name: self._port(name, given, memory) for name, given in ports.items()}),
         )
 
@@ -206,6 +206,13 @@ class _Given:
                 inner = self._table(tuple(path[:depth]), inner.setdefault(name, {}))
             inner[key] = value
         return tables
+
+    def _interfaces(self, table: Mapping[str, object]) -> Interfaces:
+        interfaces = fill(Interfaces, table, partial(self._fail, ("interfaces",)))
+        if interfaces.backend not in BACKENDS:
+            what = f"is {shown(interfaces.backend)}, must be one of {', '.join(map(shown, BACKENDS))}"
+            self._fail(("interfaces",), "backend", what)
+        return interfaces
 
     def _memory(self, table: Mapping[str, object]) -> Memory:
         memory = fill(Memory, table, partial(self._fail, ("memory",)))

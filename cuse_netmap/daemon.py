@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from cuse_netmap import __version__, config, device, notify, state_tree
 from cuse_netmap import log as logs
-from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_no_timestamp
+from cuse_netmap._core import Events, Inbox, Region, set_bridge_batch, set_forward_all, set_no_timestamp
 from cuse_netmap.backends import BACKENDS, Interface, Place, claims
 from cuse_netmap.config import Change, Config, Source
 from cuse_netmap.control.control import Control
@@ -80,6 +80,7 @@ class Daemon:
             self.events = Events()
             self.parameters = Parameters(vars(self.config.parameters) | vars(memory))
             self.parameters.on_change("no_timestamp", lambda value: set_no_timestamp(bool(value)))
+            self.parameters.on_change("fwd", lambda value: set_forward_all(bool(value)))
             self.parameters.on_change("bridge_batch", set_bridge_batch)
             self.registry = Registry(self.region, self.parameters, self._open_interface)
             for port in self.config.ports.values():
@@ -132,6 +133,7 @@ class Daemon:
         return files
 
     def _open_port(self, port: config.Port) -> None:
+        """Refused as SetupError. Not with control's lock held: it may take long."""
         try:
             with Path("/proc/self/ns/net").open("rb") as namespace:
                 place = self._place(namespace.fileno())
@@ -139,7 +141,8 @@ class Daemon:
         except Refused as refusal:
             raise SetupError(f"port {port.name}: {refusal.reason}{remedy(refusal)}") from refusal
         self.interfaces[port.name] = interface
-        self.registry.add_wire(Wire(port.name, interface, port.backend))
+        with self.registry.news:
+            self.registry.add_wire(Wire(port.name, interface, port.backend))
         log.info("netmap:%s is %s", port.name, interface.description)
 
     def _place(self, namespace: int) -> Place:
@@ -153,7 +156,9 @@ class Daemon:
         return backend.open_port(self._place(namespace), name, backend.Options(**options))
 
     def _close_port(self, name: str) -> None:
-        self.registry.remove_wire(name)
+        with self.registry.news:
+            self.registry.remove_wire(name)
+        self.control.catch_up()
         interface = self.interfaces.pop(name)
         if interface in self.deleted:
             self.deleted.remove(interface)
@@ -178,8 +183,7 @@ class Daemon:
                         self._look_for_deleted()
                         continue
                     if key.fileobj is self.registry.interfaces:
-                        with self.control.lock:
-                            self.registry.follow()
+                        self.control.follow()
                         continue
                     if key.fileobj is self.registry.regions:
                         with self.control.lock:
@@ -263,32 +267,30 @@ class Daemon:
             self.config = replace(self.config, log=new.log)
             return
         name, ports = change.table.removeprefix("ports."), dict(self.config.ports)
-        with self.control.lock:
-            if change.key:
-                self.interfaces[name].change(change.key, change.new)
-                options: Any = ports[name].options
-                options = replace(options, **{change.key: change.new})
-                ports[name] = replace(ports[name], options=options)
-            elif change.new is None:
-                self._close_port(name)
-                del ports[name]
-            else:
-                self._open_port(new.ports[name])
-                ports[name] = new.ports[name]
+        if change.key:
+            self.interfaces[name].change(change.key, change.new)
+            options: Any = ports[name].options
+            options = replace(options, **{change.key: change.new})
+            ports[name] = replace(ports[name], options=options)
+        elif change.new is None:
+            self._close_port(name)
+            del ports[name]
+        else:
+            self._open_port(new.ports[name])
+            ports[name] = new.ports[name]
         self.config = replace(self.config, ports=MappingProxyType(ports))
 
     def _reopen(self, port: config.Port) -> None:
         """Makes the port anew; one that fails is in the configuration no more, so that the next reload tries again."""
         ports = dict(self.config.ports)
         del ports[port.name]
-        with self.control.lock:
-            self._close_port(port.name)
-            try:
-                self._open_port(port)
-                ports[port.name] = port
-                log.info("reload: [ports.%s]: made anew", port.name)
-            except SetupError as error:
-                log.error("reload: [ports.%s]: %s", port.name, error)
+        self._close_port(port.name)
+        try:
+            self._open_port(port)
+            ports[port.name] = port
+            log.info("reload: [ports.%s]: made anew", port.name)
+        except SetupError as error:
+            log.error("reload: [ports.%s]: %s", port.name, error)
         self.config = replace(self.config, ports=MappingProxyType(ports))
 
 

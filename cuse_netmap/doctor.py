@@ -3,7 +3,6 @@
 
 import os
 import platform
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
-from cuse_netmap.backends import auto, ethtool, raw, xdp
-from cuse_netmap.errors import Refused, SetupError
+from cuse_netmap.backends.advice import advice
+from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at
 from cuse_netmap.state import find_fusepy
 
@@ -113,19 +112,11 @@ def _backends(_path: Path) -> Iterator[Finding]:
 
 
 def _interfaces(_path: Path) -> Iterator[Finding]:
-    """What AF_XDP can do for each Ethernet interface here, without touching it."""
-    for name in sorted(name for _, name in socket.if_nameindex() if name != "lo"):
-        try:
-            link = raw.look_up(name)
-            raw.check_free(link)
-        except Refused as refusal:
-            yield Finding(f"xdp on {name}", False, refusal.reason)
-            continue
-        modes, driver = xdp.modes_of(link.index), ethtool.driver(name)
-        what = f"{driver or 'a driver without a name'}: {', '.join(modes) if modes else 'unknown before Linux 6.3'}"
-        blind = auto.unfinished(driver)
-        remedy = "ethtool -K PEER tx off at the other end, then backend = xdp; auto takes raw" if blind else ""
-        yield Finding(f"xdp on {name}", not blind, f"{what}; {blind}" if blind else what, remedy)
+    """Those that programs could take, with what netmap leaves to whoever runs them."""
+    for one in advice():
+        remarks = "; ".join(one.remarks) or "nothing to remark"
+        what = f"programs cannot take it: {one.taken}" if one.taken else f"netmap:{one.name}: {remarks}"
+        yield Finding(f"interface {one.name}", not one.taken, what)
 
 
 def _state(_path: Path) -> Iterator[Finding]:

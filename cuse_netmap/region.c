@@ -28,6 +28,7 @@ struct nm_region {
     uint64_t size;
     struct pool pools[NM_POOLS];
     uint8_t *buffer_state;
+    uint32_t generation;
     uint32_t lent;    /* buffers that backends account for */
     uint64_t *bitmap; /* scratch of the census */
     struct nm_port *first_port;
@@ -161,6 +162,8 @@ static int open_books(struct nm_region *region, struct nm_refusal *why) {
         return nm_refuse(why, ENOMEM, "out of memory");
     region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
     region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
+    static uint32_t generations;
+    region->generation = __atomic_add_fetch(&generations, 1, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -230,6 +233,10 @@ void nm_region_destroy(struct nm_region *region) {
         munmap(region->base, region->size);
     if (region->memfd >= 0) close(region->memfd);
     free(region);
+}
+
+uint32_t nm_region_generation(const struct nm_region *region) {
+    return READ_ONCE(region->generation);
 }
 
 int nm_region_memfd(const struct nm_region *region) { return region->memfd; }

@@ -66,6 +66,9 @@ const struct nm_extmem *nm_region_extmem(const struct nm_region *region); /* thi
 uint64_t nm_region_size(const struct nm_region *region); /* bytes: a program's nr_memsize */
 struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_pool pool);
 
+/* Another number for every memory that a region ever had. */
+uint32_t nm_region_generation(const struct nm_region *region);
+
 /* The head of the chain of ports that live in this region; the chain is ring_core's to keep. */
 struct nm_port **nm_region_ports(struct nm_region *region);
 

@@ -96,9 +96,27 @@ static bool no_timestamp;
 
 void nm_set_no_timestamp(bool on) { WRITE_ONCE(no_timestamp, on); }
 
+static bool forward_all;
+
+void nm_set_forward_all(bool on) { WRITE_ONCE(forward_all, on); }
+
+/* Only a file that has all hardware TX rings may have packets put into them. */
+static bool may_forward_down(const struct nm_file *file) {
+    return !file->first[NM_TX] && file->last[NM_TX] >= file->port->num_rings[NM_TX];
+}
+
+static void forward(const struct nm_file *file, struct nm_kring *kring, uint32_t head) {
+    kring->forwarded = false;
+    if (kring->dir == NM_TX || !kring->port->ops->forward) return;
+    bool all = READ_ONCE(forward_all);
+    if (!all && !(READ_ONCE(kring->ring->flags) & NR_FORWARD)) return;
+    kring->forwarded = kring->port->ops->forward(kring, head, all, may_forward_down(file));
+}
+
 /* One sync of one ring, its busy flag held. `ready` tells whether the client has room or packets
  * before it (cur != tail); 0, or -errno: -EINVAL for indices out of bounds. */
-static int sync_ring(struct nm_kring *kring, uint32_t caller, bool *ready) {
+static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
+                     bool *ready) {
     struct netmap_ring *ring = kring->ring;
     uint32_t head = load_acquire(&ring->head);
     uint32_t cur = READ_ONCE(ring->cur);
@@ -114,6 +132,7 @@ static int sync_ring(struct nm_kring *kring, uint32_t caller, bool *ready) {
         if (kring->dir == NM_TX) return error;
         head = kring->hwcur; /* nothing is given back, but what has arrived is shown */
     }
+    forward(file, kring, head);
     int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
     if (kring->dir == NM_RX &&
@@ -174,7 +193,7 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
             nm_kring_lock(kring);
         }
         set_waiting(kring, caller);
-        int error = sync_ring(kring, caller, &ready);
+        int error = sync_ring(file, kring, caller, &ready);
         /* An edge-triggered sleeper does not poll again before it sleeps. */
         if (READ_ONCE(file->armed) & WAKE_EVENT(dir)) arm(kring, false);
         unlock_waiting(kring);
@@ -183,20 +202,28 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
     return 0;
 }
 
+#define FORWARDED (1 << 16) /* beside the events: TX rings are to be synced */
+
 /* Syncs one ring for poll; returns the events it makes true, or NM_NEEDS_CALLER. */
-static int poll_ring(struct nm_kring *kring, bool want_wake, uint32_t caller) {
+static int poll_ring(const struct nm_file *file, struct nm_kring *kring, bool want_wake,
+                     uint32_t caller) {
     bool ready = false;
     int revents = 0;
     /* A poll that skipped a busy ring could sleep through what the other thread publishes, unless
      * that wakes it. */
     if (!lock_unless_waiting(kring)) return 0;
     set_waiting(kring, caller);
-    int error = sync_ring(kring, caller, &ready);
+    int error = sync_ring(file, kring, caller, &ready);
     if (error) revents |= POLLERR;
     if (ready) revents |= EVENTS_OF(kring->dir);
+    if (kring->forwarded) revents |= FORWARDED;
     if (want_wake) arm(kring, ready);
     unlock_waiting(kring);
     return error == NM_NEEDS_CALLER ? error : revents;
+}
+
+static bool has_unsent(const struct nm_kring *kring) {
+    return READ_ONCE(kring->ring->head) != READ_ONCE(kring->hwcur);
 }
 
 int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller) {
@@ -209,16 +236,21 @@ int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t calle
         for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX] && some >= 0; i++) {
             struct nm_kring *kring = &port->krings[NM_TX][i];
             bool unsatisfied = want_tx && !(revents & EVENTS_OF(NM_TX));
-            bool pending = READ_ONCE(kring->ring->head) != READ_ONCE(kring->hwcur);
-            if (unsatisfied || pending)
-                revents |= some = poll_ring(kring, arm && unsatisfied, caller);
+            if (unsatisfied || has_unsent(kring))
+                revents |= some = poll_ring(file, kring, arm && unsatisfied, caller);
         }
     }
     if (want_rx) {
         for (uint32_t i = file->first[NM_RX]; i < file->last[NM_RX] && some >= 0; i++)
-            revents |= some = poll_ring(&port->krings[NM_RX][i], arm, caller);
+            revents |= some = poll_ring(file, &port->krings[NM_RX][i], arm, caller);
     }
     if (some < 0) return some;
+    if (revents & FORWARDED) {
+        for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX]; i++) {
+            struct nm_kring *kring = &port->krings[NM_TX][i];
+            if (has_unsent(kring)) revents |= poll_ring(file, kring, false, caller);
+        }
+    }
     if (READ_ONCE(port->gone)) revents |= POLLERR;
     return revents & (int)(events | POLLERR);
 }

@@ -17,31 +17,10 @@
 
 #include "netmap_abi.h"
 #include "region.h"
+#include "stats.h"
 
 /* The direction of a ring, with netmap's own numbers (netmap_ring.dir). */
 enum nm_dir { NM_RX = 0, NM_TX = 1, NM_DIRS };
-
-enum nm_drop {
-    NM_DROP_DOWN,    /* the interface is down */
-    NM_DROP_SHORT,   /* no Ethernet header */
-    NM_DROP_LONG,    /* longer than a frame may be, or than the slots given for it */
-    NM_DROP_STALE,   /* queued before anyone had bound the ring */
-    NM_DROP_SINK,    /* a ring with nothing behind it */
-    NM_DROP_ERROR,   /* the kernel refused it */
-    NM_DROP_FULL,    /* the receiver had no room; counted at the receiver */
-    NM_DROP_NOWHERE, /* a switch has nobody to give it to: its own port, or one that is not open */
-    NM_DROP_BAD,     /* a chain of slots without end, a pointer into nowhere, headers that lie */
-    NM_DROPS
-};
-
-/* Counters of one ring since its port exists. Written by the thread that syncs, read by anyone. */
-struct nm_ring_stats {
-    uint64_t packets, bytes;
-    uint64_t drops[NM_DROPS];
-    uint64_t syncs, wakeups;
-    uint64_t bad_rings; /* head or cur out of bounds */
-    uint64_t bad_slots; /* a buffer index no client may use */
-};
 
 struct nm_port;
 struct nm_file;
@@ -71,6 +50,7 @@ struct nm_kring {
     uint32_t caller; /* during a sync: the thread whose memory slots may point to, or 0 */
     bool waiting;    /* the sync under way may wait for that memory */
     bool wanted;     /* somebody sleeps until nm_kring_wake */
+    bool forwarded;  /* the latest sync has put packets into TX rings, which are to be synced */
 
     /* An RX ring that others fill, from another thread than the one that syncs it: packets are
      * written from `filled` on, which then is stored with release order, up to the slot before
@@ -111,6 +91,11 @@ struct nm_port_ops {
      * back. RX: slots [hwcur, head) are given back, then fill from hwtail on. Publishes nothing:
      * the engine does. -errno goes to POLLERR, never to an ioctl's result, but NM_NEEDS_CALLER. */
     int (*sync)(struct nm_kring *kring, uint32_t head);
+    /* Before the sync of an RX ring: slots [hwcur, head) are about to be given back, and packets of
+     * them that say NS_FORWARD, or `all`, go on: what came by the wire to the host's stack, what
+     * came from there by the first host ring to the hardware TX rings (`down`: only then), by
+     * moving head and cur there. Whether it put anything into a TX ring. NULL: there is no host. */
+    bool (*forward)(struct nm_kring *kring, uint32_t head, bool all, bool down);
     /* Somebody sleeps: call nm_kring_wake once another sync may get further. With `ready` it is
      * for the next edge: there is something for the client already, which it may take and then
      * sleep without another call. The ring's busy flag is held. */
@@ -240,6 +225,10 @@ void nm_file_arm(struct nm_file *file);
 /* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
  * latest RX sync. Any thread. */
 void nm_set_no_timestamp(bool on);
+
+/* Netmap's parameter fwd: all that is given back goes on, not only what says NS_FORWARD on rings
+ * that say NR_FORWARD. Any thread. */
+void nm_set_forward_all(bool on);
 
 /* Called by a port's machinery, from any thread: this ring may make progress. */
 void nm_kring_wake(struct nm_kring *kring);

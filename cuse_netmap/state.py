@@ -118,7 +118,7 @@ class _Operations:
 
     use_ns = True
 
-    def __init__(self, root: Folder, control_lock: threading.Lock, gid: int, ready: threading.Event) -> None:
+    def __init__(self, root: Folder, control_lock: threading.RLock, gid: int, ready: threading.Event) -> None:
         self.root = root
         self.control_lock = control_lock
         self.gid = gid
@@ -228,7 +228,7 @@ def find_fusepy() -> ModuleType:
 class StateFiles:
     """The mounted filesystem, from `start` to `stop`."""
 
-    def __init__(self, path: Path, root: Folder, lock: threading.Lock, gid: int) -> None:
+    def __init__(self, path: Path, root: Folder, lock: threading.RLock, gid: int) -> None:
         self.path = path
         self.mounted = threading.Event()
         self.ended = threading.Event()

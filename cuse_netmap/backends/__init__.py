@@ -4,7 +4,7 @@
 Other packages bring more: modules like ours, under the entry point group `cuse_netmap.backends` (docs/backends.md).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -70,6 +70,17 @@ class Interface:
     def close(self) -> None:
         """Nobody has the port open; it goes too."""
         self.port.close()
+
+
+def make_port(place: Place, name: str, operations: Any, queues: Sequence[Any], slots: int) -> "Port":  # noqa: ANN401
+    """A port of one ring pair, of `slots` slots, for each of the queues, which it takes over and will close.
+
+    operations: a struct nm_backend_ops, as a cffi pointer of any FFI or an address, that stays for ever; the queues
+    likewise. Refused EINVAL: it was compiled with another version of backend.h; ENOMEM: a queue is NULL.
+    """
+    from cuse_netmap import _core
+
+    return _core.nic_port(place.region, place.events, name, operations, queues, slots)
 
 
 class Backend(Protocol):

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What a backend is to the engine: queues that take and give frames. A backend knows nothing of
- * ioctls, rings or slots; ports/nic.c does the slots. */
+ * ioctls, rings or slots; ports/nic.c does the slots. With stats.h it is all that a backend of
+ * another package is compiled with, as <cuse_netmap/backend.h> (docs/backends.md). */
 #ifndef CUSE_NETMAP_BACKEND_H
 #define CUSE_NETMAP_BACKEND_H
 
@@ -9,7 +10,9 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#include "ring_core.h"
+#include "../stats.h"
+
+struct nm_refusal;
 
 /* One buffer of a packet. A packet longer than a buffer continues in the next frame. */
 struct nm_frame {
@@ -28,12 +31,22 @@ struct nm_unfinished {
     uint32_t count;
 };
 
+/* Tells a backend that was compiled with another version of this page: whatever else changes its
+ * meaning, but not the size of the struct, adds one to the first number. */
+#define NM_BACKEND_ABI (1u << 16 | (uint32_t)sizeof(struct nm_backend_ops))
+
+/* Sync calls tx and rx of a queue, each by one thread at a time, but both at once. */
 struct nm_backend_ops {
+    uint32_t abi; /* NM_BACKEND_ABI */
     const char *name;
     /* Sends whole packets; count frames hold no part of one. Returns the frames taken (sent, or
      * dropped and counted), fewer when the device is full. -EIO once the device is gone. */
     int (*tx)(void *queue, const struct nm_frame *frames, uint32_t count,
               struct nm_ring_stats *stats);
+    /* The same, but it is the host's stack that gets them, as if they had come in here; it counts
+     * what it drops only. NULL: there is none. */
+    int (*to_host)(void *queue, const struct nm_frame *frames, uint32_t count,
+                   struct nm_ring_stats *stats);
     /* Receives packets of up to `per_packet` frames each while that many are left of `count`; sets
      * len and more of each frame it fills and returns how many. Longer packets are dropped and
      * counted. -EIO once the device is gone. */
@@ -45,6 +58,8 @@ struct nm_backend_ops {
     void (*finished)(void *queue);
     /* Becomes readable when rx, writable when tx may get further. */
     int (*event_fd)(void *queue);
+    /* The one that becomes writable, if that is another. NULL: it is the same. */
+    int (*tx_event_fd)(void *queue);
     /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
     bool (*gone)(void *queue);
     /* Before the first rx: what comes from now on is received, and nothing that came before. -errno
@@ -54,7 +69,7 @@ struct nm_backend_ops {
     void (*close)(void *queue);
 
     /* Of a backend whose device reads and writes buffers itself, NULL of all others. It may take a
-     * frame's buffer (nm_buffer_take), in flight on tx, lent for another one on rx. */
+     * frame's buffer (region.h), in flight on tx, lent for another one on rx. */
 
     /* Behind the opening, with the region's books at hand (nm_region_lend): takes the buffers that
      * the queue needs for its own. close gives them back. */

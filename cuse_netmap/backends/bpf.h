@@ -24,7 +24,7 @@
 #define NM_SET_MAP(reg, map)                                                                       \
     NM_INSN(BPF_LD | BPF_DW | BPF_IMM, reg, BPF_PSEUDO_MAP_FD, 0, map), NM_INSN(0, 0, 0, 0, 0)
 
-#define NM_MOST_INSNS 8
+#define NM_MOST_INSNS 12
 
 struct nm_bpf_code {
     const char *name; /* as bpftool shows it */

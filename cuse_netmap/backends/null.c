@@ -49,7 +49,8 @@ static void null_close(void *queue) {
     free(queue);
 }
 
-static const struct nm_backend_ops operations = {.name = "null",
+static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
+                                                 .name = "null",
                                                  .tx = null_tx,
                                                  .rx = null_rx,
                                                  .event_fd = null_event_fd,

@@ -3,7 +3,7 @@
 
 import dataclasses
 
-from cuse_netmap.backends import Interface, Place
+from cuse_netmap.backends import Interface, Place, make_port
 from cuse_netmap.options import PortOptions
 
 
@@ -16,5 +16,5 @@ def open_port(place: Place, name: str, options: Options) -> Interface:
     from cuse_netmap import _core
 
     queues = _core.null_queues(options.queues)
-    port = _core.nic_port(place.region, place.events, name, _core.NULL_BACKEND, queues, options.slots)
+    port = make_port(place, name, _core.NULL_BACKEND, queues, options.slots)
     return Interface(port, f"null, {options.queues} ring pair(s) of {options.slots} slots")

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -42,17 +43,23 @@ struct packet {
 
 struct raw_queue {
     struct nm_raw_config config;
-    int rx, tx; /* sockets */
-    char *ring; /* blocks of frames */
+    int rx, tx, host; /* sockets */
+    bool held_up;     /* the device took no more: `tx` is not writable until it has got on */
+    char *ring;       /* blocks of frames */
     size_t ring_size, block_size, frame_size;
     uint32_t num_frames, frames_per_block;
-    uint32_t next;        /* frame of the ring */
+    uint32_t next; /* frame of the ring */
+    bool losing;   /* the kernel says that it found the ring full, and has not said how often */
     struct packet packet; /* there */
     char *giant;          /* room for a frame that is too long for the ring */
     ssize_t giant_size;   /* of the one that is there; 0: not read yet; -1: it is lost */
     struct mmsghdr messages[BATCH];
     struct iovec parts[BATCH];
 };
+
+static bool set(int fd, int level, int option, int value) {
+    return !setsockopt(fd, level, option, &value, sizeof(value));
+}
 
 /* ---- sending ---------------------------------------------------------------------------------
  */
@@ -91,6 +98,20 @@ static bool has_carrier(const struct raw_queue *raw) {
     return request.ifr_flags & IFF_RUNNING;
 }
 
+/* A device that is full says so and no more. But what it holds is what `tx` has sent: once half of
+ * that has left, let `tx` be writable, and not before. */
+static void hold_up(struct raw_queue *raw) {
+    int waiting;
+    if (ioctl(raw->tx, SIOCOUTQ, &waiting)) return;
+    set(raw->tx, SOL_SOCKET, SO_SNDBUFFORCE, waiting / 2); /* the kernel doubles it */
+    raw->held_up = true;
+}
+
+static void go_on(struct raw_queue *raw) {
+    if (raw->held_up) set(raw->tx, SOL_SOCKET, SO_SNDBUFFORCE, TX_BUFFER);
+    raw->held_up = false;
+}
+
 /* What a refused packet means: 0 try later; -EIO the device is gone; else it is dropped. */
 static int send_failed(const struct raw_queue *raw, struct nm_ring_stats *stats) {
     switch (errno) {
@@ -119,14 +140,13 @@ static int send_failed(const struct raw_queue *raw, struct nm_ring_stats *stats)
     }
 }
 
-static int raw_tx(void *queue, const struct nm_frame *frames, uint32_t count,
-                  struct nm_ring_stats *stats) {
-    struct raw_queue *raw = queue;
+static int send_by(struct raw_queue *raw, int fd, const struct nm_frame *frames, uint32_t count,
+                   struct nm_ring_stats *stats) {
     uint32_t done = 0;
     while (done < count) {
         uint32_t used, messages = compose(raw, frames + done, count - done, &used), first = 0;
         while (first < messages) {
-            int sent = sendmmsg(raw->tx, raw->messages + first, messages - first, MSG_DONTWAIT);
+            int sent = sendmmsg(fd, raw->messages + first, messages - first, MSG_DONTWAIT);
             if (sent > 0) {
                 for (int i = 0; i < sent; i++, first++) {
                     stats->packets++;
@@ -143,6 +163,25 @@ static int raw_tx(void *queue, const struct nm_frame *frames, uint32_t count,
         if (!used) break;
     }
     return (int)done;
+}
+
+static int raw_tx(void *queue, const struct nm_frame *frames, uint32_t count,
+                  struct nm_ring_stats *stats) {
+    struct raw_queue *raw = queue;
+    go_on(raw);
+    int done = send_by(raw, raw->tx, frames, count, stats);
+    if (done >= 0 && (uint32_t)done < count && errno == ENOBUFS) hold_up(raw);
+    return done;
+}
+
+static int raw_to_host(void *queue, const struct nm_frame *frames, uint32_t count,
+                       struct nm_ring_stats *stats) {
+    struct raw_queue *raw = queue;
+    struct nm_ring_stats sent = {0};
+    int done = send_by(raw, raw->host, frames, count, &sent);
+    for (enum nm_drop drop = 0; drop < NM_DROPS; drop++)
+        stats->drops[drop] += sent.drops[drop];
+    return done;
 }
 
 /* ---- receiving -------------------------------------------------------------------------------
@@ -176,6 +215,7 @@ static struct packet *look(struct raw_queue *raw) {
     struct tpacket2_hdr *header = ring_header(raw);
     uint32_t status = load_acquire(&header->tp_status);
     if (!(status & TP_STATUS_USER)) return NULL;
+    raw->losing |= status & TP_STATUS_LOSING;
     struct packet *packet = &raw->packet;
     size_t mac = header->tp_mac, len = header->tp_snaplen;
     *packet = (struct packet){.data = (char *)header + mac, .len = (uint32_t)len};
@@ -241,6 +281,14 @@ static uint32_t fill(struct packet *packet, struct nm_frame *frames, uint32_t mo
     return used;
 }
 
+static void count_lost(struct raw_queue *raw, struct nm_ring_stats *stats) {
+    struct tpacket_stats lost;
+    socklen_t size = sizeof(lost);
+    raw->losing = false;
+    if (!getsockopt(raw->rx, SOL_PACKET, PACKET_STATISTICS, &lost, &size))
+        stats->drops[NM_DROP_FULL] += lost.tp_drops;
+}
+
 static int raw_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t per_packet,
                   struct nm_ring_stats *stats) {
     struct raw_queue *raw = queue;
@@ -260,6 +308,7 @@ static int raw_rx(void *queue, struct nm_frame *frames, uint32_t count, uint32_t
             stats->bytes += frames[done + i].len;
         done += used;
     }
+    if (raw->losing) count_lost(raw, stats);
     return (int)done;
 }
 
@@ -277,12 +326,15 @@ static void raw_finished(void *queue) { release(queue); }
 
 static int raw_event_fd(void *queue) { return ((struct raw_queue *)queue)->rx; }
 
+static int raw_tx_event_fd(void *queue) { return ((struct raw_queue *)queue)->tx; }
+
 /* An error is there too when the interface went down; when it is deleted its socket loses it. */
 static bool raw_gone(void *queue) {
     struct raw_queue *raw = queue;
     int error;
     socklen_t size = sizeof(error);
     getsockopt(raw->rx, SOL_SOCKET, SO_ERROR, &error, &size);
+    getsockopt(raw->tx, SOL_SOCKET, SO_ERROR, &error, &size);
     struct sockaddr_ll address;
     size = sizeof(address);
     return !getsockname(raw->rx, (struct sockaddr *)&address, &size) && address.sll_ifindex <= 0;
@@ -314,12 +366,9 @@ static void raw_close(void *queue) {
     if (raw->ring) munmap(raw->ring, raw->ring_size);
     if (raw->rx >= 0) close(raw->rx);
     if (raw->tx >= 0) close(raw->tx);
+    if (raw->host >= 0) close(raw->host);
     free(raw->giant);
     free(raw);
-}
-
-static bool set(int fd, int level, int option, int value) {
-    return !setsockopt(fd, level, option, &value, sizeof(value));
 }
 
 /* As many frames as are wanted, in blocks that the kernel can find in one piece. */
@@ -358,22 +407,35 @@ static const char *open_rx(struct raw_queue *raw) {
     return bind_rx(raw, 0) ? "bind" : NULL;
 }
 
-static const char *open_tx(struct raw_queue *raw) {
+static const char *open_sender(const struct raw_queue *raw, int *fd) {
     struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = raw->config.ifindex};
-    raw->tx = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (raw->tx < 0) return "a packet socket";
-    if (!set(raw->tx, SOL_PACKET, PACKET_QDISC_BYPASS, 1)) return "PACKET_QDISC_BYPASS";
-    if (!set(raw->tx, SOL_SOCKET, SO_SNDBUFFORCE, TX_BUFFER)) return "SO_SNDBUFFORCE";
-    return bind(raw->tx, (struct sockaddr *)&address, sizeof(address)) ? "bind" : NULL;
+    *fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (*fd < 0) return "a packet socket";
+    if (!set(*fd, SOL_SOCKET, SO_SNDBUFFORCE, TX_BUFFER)) return "SO_SNDBUFFORCE";
+    return bind(*fd, (struct sockaddr *)&address, sizeof(address)) ? "bind" : NULL;
+}
+
+static const char *open_tx(struct raw_queue *raw) {
+    const char *failed = open_sender(raw, &raw->tx);
+    if (failed) return failed;
+    return set(raw->tx, SOL_PACKET, PACKET_QDISC_BYPASS, 1) ? NULL : "PACKET_QDISC_BYPASS";
+}
+
+static const char *open_host(struct raw_queue *raw) {
+    const char *failed = open_sender(raw, &raw->host);
+    if (failed) return failed;
+    errno = -nm_steer_sender(raw->host);
+    return errno ? "SO_MARK" : NULL;
 }
 
 int nm_raw_queue_open(const struct nm_raw_config *config, void **out, struct nm_refusal *why) {
     struct raw_queue *raw = calloc(1, sizeof(*raw));
     if (!raw) return nm_refuse(why, ENOMEM, "out of memory");
     raw->config = *config;
-    raw->rx = raw->tx = -1;
+    raw->rx = raw->tx = raw->host = -1;
     const char *failed = open_rx(raw);
     if (!failed) failed = open_tx(raw);
+    if (!failed) failed = open_host(raw);
     if (failed) {
         int error = errno;
         raw_close(raw);
@@ -384,12 +446,15 @@ int nm_raw_queue_open(const struct nm_raw_config *config, void **out, struct nm_
     return 0;
 }
 
-static const struct nm_backend_ops operations = {.name = "raw",
+static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
+                                                 .name = "raw",
                                                  .tx = raw_tx,
+                                                 .to_host = raw_to_host,
                                                  .rx = raw_rx,
                                                  .unfinished = raw_unfinished,
                                                  .finished = raw_finished,
                                                  .event_fd = raw_event_fd,
+                                                 .tx_event_fd = raw_tx_event_fd,
                                                  .gone = raw_gone,
                                                  .start = raw_start,
                                                  .stop = raw_stop,

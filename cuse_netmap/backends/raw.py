@@ -98,8 +98,8 @@ class KernelInterface(Interface):
     def mtu(self) -> int:
         try:
             with network_namespace(self.namespace):
-                return look_up(socket.if_indextoname(self.link.index)).mtu
-        except (OSError, Refused) as error:
+                return ethtool.mtu(self.link.index)
+        except OSError as error:
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the interface {self.link.name} has disappeared") from error
 

@@ -21,10 +21,16 @@
 #define DROP 2    /* TC_ACT_SHOT */
 
 #define LOAD_MARK(reg) NM_LOAD(reg, struct __sk_buff, mark)
+#define LOAD_INTERFACE(reg) NM_LOAD(reg, struct __sk_buff, ifindex)
 #define STORE_MARK(reg)                                                                            \
     NM_INSN(BPF_STX | BPF_W | BPF_MEM, BPF_REG_1, reg, offsetof(struct __sk_buff, mark), 0)
 
 /* `skb` is the context as the program was given it. */
+
+/* return bpf_redirect(skb->ifindex, BPF_F_INGRESS); */
+#define TURN_ROUND                                                                                 \
+    LOAD_INTERFACE(BPF_REG_1), NM_SET(BPF_REG_2, BPF_F_INGRESS), NM_CALL(BPF_FUNC_redirect),       \
+        NM_RETURN
 
 /* if (skb->mark == MARK) { skb->mark = 0; return NEXT; } return others; */
 static struct nm_bpf_code let_in(const char *name, int others) {
@@ -35,18 +41,31 @@ static struct nm_bpf_code let_in(const char *name, int others) {
                                  STORE_MARK(BPF_REG_2), NM_SET(BPF_REG_0, NEXT), NM_RETURN}};
 }
 
-/* return DROP; */
-static struct nm_bpf_code drop(const char *name) {
-    return (struct nm_bpf_code){name, 2, {NM_SET(BPF_REG_0, DROP), NM_RETURN}};
+/* if (skb->mark == MARK) turn round; return DROP; */
+static struct nm_bpf_code to_nowhere(const char *name) {
+    return (struct nm_bpf_code){name,
+                                8,
+                                {LOAD_MARK(BPF_REG_2), NM_SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
+                                 TURN_ROUND, NM_SET(BPF_REG_0, DROP), NM_RETURN}};
 }
 
-/* skb->mark = MARK; return bpf_redirect(index, flags); */
-static struct nm_bpf_code redirect(const char *name, uint32_t index, int flags) {
+/* if (skb->mark == MARK) turn round; skb->mark = MARK; return bpf_redirect(index, 0); */
+static struct nm_bpf_code to_rings(const char *name, uint32_t index) {
     return (struct nm_bpf_code){name,
-                                6,
-                                {NM_SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2),
-                                 NM_SET(BPF_REG_1, (int32_t)index), NM_SET(BPF_REG_2, flags),
-                                 NM_CALL(BPF_FUNC_redirect), NM_RETURN}};
+                                12,
+                                {LOAD_MARK(BPF_REG_2), NM_SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
+                                 TURN_ROUND, NM_SET(BPF_REG_2, NM_STEER_MARK),
+                                 STORE_MARK(BPF_REG_2), NM_SET(BPF_REG_1, (int32_t)index),
+                                 NM_SET(BPF_REG_2, 0), NM_CALL(BPF_FUNC_redirect), NM_RETURN}};
+}
+
+/* skb->mark = MARK; return bpf_redirect(index, BPF_F_INGRESS); */
+static struct nm_bpf_code inject(const char *name, uint32_t index) {
+    return (struct nm_bpf_code){
+        name,
+        6,
+        {NM_SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2), NM_SET(BPF_REG_1, (int32_t)index),
+         NM_SET(BPF_REG_2, BPF_F_INGRESS), NM_CALL(BPF_FUNC_redirect), NM_RETURN}};
 }
 
 /* if (skb->mark == MARK) return NEXT; return DROP; */
@@ -65,15 +84,15 @@ static struct nm_bpf_code code_of(enum nm_steer_program program, uint32_t index)
     case NM_STEER_FROM_ALL:
         return let_in("nm_from_all", NEXT);
     case NM_STEER_TO_RINGS:
-        return redirect("nm_to_rings", index, 0);
+        return to_rings("nm_to_rings", index);
     case NM_STEER_TAP_TO_HOST:
-        return redirect("nm_tap_to_host", index, BPF_F_INGRESS);
+        return inject("nm_tap_to_host", index);
     case NM_STEER_TAP_ONLY_STEERED:
         return only_marked("nm_tap_steered");
     case NM_STEER_TO_NOWHERE:
         break;
     }
-    return drop("nm_to_nowhere");
+    return to_nowhere("nm_to_nowhere");
 }
 
 int nm_steer_load(enum nm_steer_program program, uint32_t index, struct nm_refusal *why) {
@@ -105,6 +124,11 @@ int nm_steer_replace(int link, int program, struct nm_refusal *why) {
     attr.link_update.new_prog_fd = (uint32_t)program;
     int result = nm_bpf(BPF_LINK_UPDATE, &attr);
     return result < 0 ? nm_refuse(why, -result, "another tc program: %s", strerror(-result)) : 0;
+}
+
+int nm_steer_sender(int fd) {
+    uint32_t mark = NM_STEER_MARK;
+    return setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)) ? -errno : 0;
 }
 
 static int listen_to(int fd, struct sock_filter *code, size_t count) {

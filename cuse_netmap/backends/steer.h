@@ -10,14 +10,14 @@
 #include "refusal.h"
 
 /* skb->mark ("nmhs") of a frame on its way between the host stack and its host rings. Set where it
- * comes out of a TAP or is sent to one, cleared before the host stack sees it. */
+ * comes out of a TAP, is sent to one or is forwarded, cleared before the host stack sees it. */
 #define NM_STEER_MARK 0x6e6d6873
 
 enum nm_steer_program {
     NM_STEER_FROM_RINGS,      /* ingress: the host receives only what host TX rings inject */
     NM_STEER_FROM_ALL,        /* ingress: ... that and what the interface receives */
-    NM_STEER_TO_NOWHERE,      /* egress: the host's frames are dropped */
-    NM_STEER_TO_RINGS,        /* egress: the host's frames go to the TAP `index` */
+    NM_STEER_TO_NOWHERE,      /* egress: the host's frames are dropped, marked ones it receives */
+    NM_STEER_TO_RINGS,        /* egress: the host's frames go to the TAP `index`; marked ones so */
     NM_STEER_TAP_TO_HOST,     /* TAP ingress: the host receives the frame from interface `index` */
     NM_STEER_TAP_ONLY_STEERED /* TAP egress: nothing that the host sends on the TAP itself */
 };
@@ -38,6 +38,10 @@ int nm_steer_attach(int program, uint32_t index, bool ingress, struct nm_refusal
 /* Puts another program in the place of a link's, with no frame in between that meets neither.
  * Refused ENXIO: the interface has gone. */
 int nm_steer_replace(int link, int program, struct nm_refusal *why);
+
+/* What an AF_PACKET socket sends on an interface whose NIC rings are bound its host receives. Not
+ * past the queueing disciplines (PACKET_QDISC_BYPASS). -errno of setsockopt(2): EPERM. */
+int nm_steer_sender(int fd);
 
 /* What an AF_PACKET socket on a steered interface needs: it sees neither what host TX rings inject
  * nor what is sent. Without it a frame that a program forwards between the two goes round for ever.

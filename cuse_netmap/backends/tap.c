@@ -8,6 +8,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "netmap_abi.h"
+
 #define ETHERNET_HEADER 14
 #define FLUSH_MOST 65536 /* frames: more than any device queues; bounds a flush under a flood */
 
@@ -123,7 +125,8 @@ static void tap_close(void *queue) {
     free(tap);
 }
 
-static const struct nm_backend_ops operations = {.name = "tap",
+static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
+                                                 .name = "tap",
                                                  .tx = tap_tx,
                                                  .rx = tap_rx,
                                                  .event_fd = tap_event_fd,

@@ -14,7 +14,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING
 
-from cuse_netmap.backends import Interface, Place
+from cuse_netmap.backends import Interface, Place, ethtool
 from cuse_netmap.errors import Refused
 from cuse_netmap.options import PortOptions, flag, integer, text
 
@@ -58,13 +58,9 @@ class TapInterface(Interface):
         self.fd = fd  # one of the port's queues, which close it
 
     def mtu(self) -> int:
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
-
         try:
-            with IPRoute() as netlink:
-                return int(netlink.get_links(self.index)[0].get_attr("IFLA_MTU"))
-        except NetlinkError as error:
+            return ethtool.mtu(self.index)
+        except OSError as error:
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the TAP device {self.name} has been deleted") from error
 

@@ -18,7 +18,7 @@
 
 #define ETHERNET 14
 #define LOOK_MS 100 /* between two looks at the kernel's counters */
-#define SETTLE_MS 50
+#define SETTLE_MS 10
 #define CONTINUES 1 /* XDP_PKT_CONTD, which the headers of Linux 6.1 do not have */
 
 /* ---- sending ---------------------------------------------------------------------------------
@@ -184,6 +184,31 @@ static int xdp_in_flight(void *opaque) {
     int error = queue->away ? kick(queue) : 0;
     reap(queue);
     return error ? error : (int)(queue->next - queue->oldest);
+}
+
+/* Frames that take the ordinary way out turn round there (steer.h). In generic mode XDP would have
+ * them again. */
+static int xdp_to_host(void *opaque, const struct nm_frame *frames, uint32_t count,
+                       struct nm_ring_stats *stats) {
+    const struct nm_xdp_device *device = ((struct nm_xdp_queue *)opaque)->device;
+    struct iovec parts[NETMAP_MAX_FRAGS];
+    uint32_t done = 0;
+    while (done < count) {
+        uint32_t n = 0;
+        do {
+            const struct nm_frame *frame = &frames[done + n];
+            parts[n] = (struct iovec){frame->data, frame->len};
+        } while (frames[done + n++].more && n < NETMAP_MAX_FRAGS);
+        const struct msghdr message = {.msg_iov = parts, .msg_iovlen = n};
+        if (device->generic) {
+            stats->drops[NM_DROP_NOWHERE]++;
+        } else if (sendmsg(device->host, &message, MSG_DONTWAIT) < 0) {
+            if (errno == EAGAIN || errno == ENOBUFS) break;
+            stats->drops[NM_DROP_ERROR]++;
+        }
+        done += n;
+    }
+    return (int)done;
 }
 
 static uint64_t now_ms(void) {
@@ -357,8 +382,10 @@ void nm_xdp_set_frame_most(void *queue, uint32_t bytes) {
     WRITE_ONCE(((struct nm_xdp_queue *)queue)->device->frame_most, bytes);
 }
 
-static const struct nm_backend_ops operations = {.name = "xdp",
+static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
+                                                 .name = "xdp",
                                                  .tx = xdp_tx,
+                                                 .to_host = xdp_to_host,
                                                  .rx = xdp_rx,
                                                  .event_fd = xdp_event_fd,
                                                  .gone = xdp_gone,

@@ -6,6 +6,7 @@
 
 #include "backends/backend.h"
 #include "refusal.h"
+#include "region.h"
 
 const struct nm_backend_ops *nm_xdp_backend(void);
 

@@ -3,6 +3,7 @@
  * them is xdp.c's. */
 #include <errno.h>
 #include <linux/if_link.h>
+#include <linux/if_packet.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "backends/bpf.h"
+#include "backends/steer.h"
 #include "backends/xdp_queue.h"
 
 #define CHUNK_MIN 2048 /* XDP_UMEM_MIN_CHUNK_SIZE */
@@ -162,6 +164,16 @@ static int open_sockets(struct nm_xdp_device *device, const struct nm_xdp_config
     return 0;
 }
 
+static int open_host(struct nm_xdp_device *device, struct nm_refusal *why) {
+    struct sockaddr_ll address = {.sll_family = AF_PACKET, .sll_ifindex = (int)device->ifindex};
+    device->host = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int error = device->host < 0 ? -errno : nm_steer_sender(device->host);
+    if (!error && bind(device->host, (struct sockaddr *)&address, sizeof(address))) error = -errno;
+    if (!error) return 0;
+    return nm_refuse(why, -error, "a packet socket for the host: %s%s", strerror(-error),
+                     error == -EPERM ? ": CAP_NET_RAW and CAP_NET_ADMIN are needed" : "");
+}
+
 /* ---- buffers ---------------------------------------------------------------------------------
  */
 
@@ -182,6 +194,8 @@ int nm_xdp_lend(void *opaque, struct nm_refusal *why) {
     struct nm_xdp_device *device = queue->device;
     uint32_t wanted = queue->fill.size, filled = 0, slot = 0;
     int error = 0;
+    if (nm_region_generation(device->region) != device->generation)
+        return nm_refuse(why, EAGAIN, "packet memory was made anew meanwhile");
     xsk_ring_prod__reserve(&queue->fill, wanted, &slot);
     while (!error && (filled < wanted || queue->num_spares < NM_XDP_SPARES)) {
         uint32_t buffer = 0;
@@ -224,6 +238,7 @@ static void destroy(struct nm_xdp_device *device) {
     if (device->umem) xsk_umem__delete(device->umem);
     if (device->map >= 0) close(device->map);
     if (device->control >= 0) close(device->control);
+    if (device->host >= 0) close(device->host);
     if (device->place) return_buffers(device);
     for (uint32_t i = 0; i < device->num_queues; i++) {
         free(device->queues[i].flights);
@@ -245,8 +260,11 @@ static struct nm_xdp_device *make(const struct nm_xdp_config *config, struct nm_
     *device = (struct nm_xdp_device){.region = region,
                                      .buffers = nm_region_buffers(region),
                                      .frame_most = config->frame_most,
+                                     .generation = nm_region_generation(region),
+                                     .generic = config->mode == NM_XDP_GENERIC,
                                      .map = -1,
                                      .link = -1,
+                                     .host = -1,
                                      .ifindex = config->ifindex};
     strncpy(device->name, config->name, sizeof(device->name) - 1);
     uint32_t total = device->buffers.total;
@@ -276,6 +294,7 @@ int nm_xdp_open(const struct nm_xdp_config *config, struct nm_region *region, vo
     if (!error) error = attach(device, config, why);
     if (!error) error = register_memory(device, size, why);
     if (!error) error = open_sockets(device, config, size, why);
+    if (!error) error = open_host(device, why);
     if (error) {
         destroy(device);
         return error;

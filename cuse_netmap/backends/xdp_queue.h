@@ -28,7 +28,11 @@ struct nm_xdp_device {
     uint32_t frame_most;
     bool zero_copy;
     struct xsk_umem *umem;
-    int map, link, control; /* control: a socket to ask for the link's state */
+    uint32_t generation; /* of the region's memory when it was registered */
+    bool generic;
+    int map, link;
+    int control; /* a socket to ask for the link's state */
+    int host;    /* one whose frames the host's stack gets */
     uint32_t ifindex;
     char name[16];
     uint32_t *place; /* of each buffer below the limit */

@@ -36,6 +36,7 @@ class Request:
     body: type[Record] | None
     decide: Callable[[Registry, str, Any], Answer]
     changes: bool = False  # what it may do depends on who has closed what
+    undo: Callable[[Registry, str], object] | None = None  # should an interface refuse what was decided
 
 
 def _port_info(registry: Registry, name: str, asked: PortInfo) -> Answer:
@@ -59,6 +60,10 @@ def _attach(registry: Registry, name: str, asked: ValeAttach) -> Answer:
     register = asked.register
     registry.regions.find(register.mem_id)
     return name, ValeAttach(asked.raw_register, registry.vale.attach(names.parse(name), register))
+
+
+def _undo_attach(registry: Registry, name: str) -> None:
+    registry.vale.detach(names.parse(name))
 
 
 def _detach(registry: Registry, name: str, _asked: ValeDetach) -> Answer:
@@ -102,7 +107,7 @@ REQUESTS: Mapping[int, Request] = MappingProxyType(
     {
         RequestType.PORT_INFO_GET: Request(PortInfo, _port_info),
         RequestType.POOLS_INFO_GET: Request(PoolsInfo, _pools_info),
-        RequestType.VALE_ATTACH: Request(ValeAttach, _attach, changes=True),
+        RequestType.VALE_ATTACH: Request(ValeAttach, _attach, changes=True, undo=_undo_attach),
         RequestType.VALE_DETACH: Request(ValeDetach, _detach, changes=True),
         RequestType.VALE_LIST: Request(ValeList, _list),
         RequestType.PORT_HDR_SET: Request(PortHeader, _set_header),

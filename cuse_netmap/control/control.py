@@ -8,6 +8,7 @@ threads; the inbox sees to it that no user holds them all. Releases have a threa
 import errno
 import logging
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from cuse_netmap import _core
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
 from cuse_netmap.control import device_ioctls, kloop, legacy, transaction
 from cuse_netmap.control.admin import REQUESTS
+from cuse_netmap.control.interfaces import Behind, Slow
 from cuse_netmap.control.memory import MemoryRequest
 from cuse_netmap.control.options import RegisterOptions
 from cuse_netmap.control.registry import Registry
@@ -61,6 +63,8 @@ class Work:
     options: RegisterOptions = field(default_factory=lambda: RegisterOptions([]))  # of a REGISTER
     hand_over: Callable[[], bool] | None = None  # the last step: True if the answer is somebody else's from then on
     bound: bool = False  # the descriptor holds a port through this request
+    undo: Callable[[], object] | None = None  # with the lock held: what was decided, should an interface refuse it
+    touched: list[Behind] = field(default_factory=list)  # interfaces that are to catch up with what was decided
 
 
 class Control:
@@ -79,14 +83,16 @@ class Control:
         self.memory = memory
         self.helper = helper
         self.on_end = on_end  # called once the inbox is shut, by whomever
-        self.lock = threading.Lock()
+        self.lock = _core.exclusive
         self.explained: set[str] = set()
-        self.released = threading.Condition(self.lock)
+        self.news = registry.news
+        self.later: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         self.threads = [threading.Thread(target=self._serve, name=f"control-{i}", daemon=True) for i in range(TAKERS)]
         self.threads.append(threading.Thread(target=self._serve_releases, name="releases", daemon=True))
+        self.follower = threading.Thread(target=self._serve_later, name="interfaces", daemon=True)
 
     def start(self) -> None:
-        for thread in self.threads:
+        for thread in (*self.threads, self.follower):
             thread.start()
 
     def join(self, timeout: float) -> bool:
@@ -94,8 +100,10 @@ class Control:
         deadline = time.monotonic() + timeout
         for thread in self.threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self.later.put(None)
+        self.follower.join(max(0.0, deadline - time.monotonic()))
         loops_ended = _core.loops_ended(max(0.0, deadline - time.monotonic()))
-        return loops_ended and not any(thread.is_alive() for thread in self.threads)
+        return loops_ended and not any(thread.is_alive() for thread in (*self.threads, self.follower))
 
     # ---- threads
 
@@ -127,12 +135,54 @@ class Control:
                     self.helper.forget(released.id)
                 released.destroy()
                 self.memory.settle()
-                self.released.notify_all()
+                self.news.notify_all()
+                self.later.put(partial(self._catch_up, self.registry.interfaces.take_touched()))
             if holder and holder.in_vain:
                 self._explain_helper(holder.command)
             if holder:
                 log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
         self.on_end()
+
+    def follow(self) -> None:
+        """The kernel has said that an open interface may have changed."""
+        with self.lock:
+            for behind in self.registry.interfaces.changed():
+                self.later.put(partial(self._follow, behind))
+
+    def _follow(self, behind: Behind) -> None:
+        self.registry.interfaces.follow(behind)
+        with self.lock:
+            if behind.port and behind.gone:
+                self.registry.disappeared(behind.port)
+            touched = self.registry.interfaces.take_touched()
+        self._catch_up(touched)
+
+    def _serve_later(self) -> None:
+        """What no program waits for: interfaces that changed, and those that were left."""
+        while (work := self.later.get()) is not None:
+            try:
+                work()
+            except Exception:
+                log.exception("control failed")
+
+    def _catch_up(self, touched: list[Behind]) -> Refused | None:
+        """Lets interfaces catch up with what was decided; the first refusal, others are logged."""
+        refusal: Refused | None = None
+        for behind in touched:
+            try:
+                self.registry.interfaces.catch_up(behind)
+            except Refused as refused:
+                if refusal:
+                    log.error("%s", refused.reason)
+                refusal = refusal or refused
+        return refusal
+
+    def catch_up(self) -> None:
+        """After a change of one's own, made with the lock held, which is not any more."""
+        with self.lock:
+            touched = self.registry.interfaces.take_touched()
+        if refusal := self._catch_up(touched):
+            log.error("%s", refusal.reason)
 
     def _explain_helper(self, command: str) -> None:
         """Once for each program that used a device that it could not map."""
@@ -148,6 +198,7 @@ class Control:
     def _attempt(self, work: Work) -> None:
         """Decides, lets the program know, and makes it so unless the program has gone meanwhile."""
         refusal = self._decide(work)
+        refusal = self._follow_up(work, refusal)
         work.options.decided()
         if refusal is None:
             try:
@@ -176,45 +227,77 @@ class Control:
                 work.options.end(self.registry, succeeded=work.bound)
         self._answer(work.request, work.what, refusal)
 
+    def _follow_up(self, work: Work, refusal: Refused | None) -> Refused | None:
+        """Lets interfaces catch up with the decision, which is undone if one of them refuses."""
+        failed = self._catch_up(work.touched)
+        if failed and refusal is None and work.undo:
+            with self.lock:
+                work.undo()
+            self.catch_up()
+            return failed
+        if failed:
+            log.error("%s", failed.reason)
+        return refusal
+
     def _unbind(self, work: Work) -> None:
         if work.bound:
-            work.bound = False
             with self.lock:
-                self.registry.release(work.request.open)
-                self.released.notify_all()
+                self._release(work)
+            self.catch_up()
+
+    def _release(self, work: Work) -> None:
+        work.bound = False
+        self.registry.release(work.request.open)
+        self.news.notify_all()
 
     def _decide(self, work: Work) -> Refused | None:
         """Decides a request, a REGISTER only once whoever is just closing its port has closed it.
 
         close() does not wait for its RELEASE, but the program that opens the port next must find it free, with rings
-        as new. So does a pool that is empty until a release under way gives back what it holds.
+        as new. So does a pool that is empty until a release under way gives back what it holds. What takes long is done
+        without the lock, and then it is decided anew.
         """
-        until = time.monotonic() + CLOSING_GRACE
-        with self.lock:
+        try:
             while True:
-                if work.request.abandoned:
-                    return Refused(errno.EINTR, "interrupted")
-                if work.awaits is not None and self._wait_for_release(work.awaits, until):
-                    continue
-                try:
-                    with self.registry.interfaces.seen_by(work.request.pid):
-                        work.decide(work)
-                except Refused as refusal:
-                    short = refusal.errno == errno.ENOMEM and work.awaits is not None
-                    if not (short and self._wait_for_release(None, until)):
-                        return refusal
-                except Exception:
-                    log.exception("control failed")
-                    return Refused(errno.EIO, "internal error")
-                else:
+                with self.lock:
+                    slow = self._decide_now(work)
+                    work.touched += self.registry.interfaces.take_touched()
+                if slow is None:
                     return None
+                work.touched.append(slow.behind)
+                self.registry.interfaces.carry_out(slow, lambda: work.request.abandoned)
+        except Refused as refusal:
+            return refusal
+        except Exception:
+            log.exception("control failed")
+            return Refused(errno.EIO, "internal error")
+
+    def _decide_now(self, work: Work) -> Slow | None:
+        """None: it is decided."""
+        until = time.monotonic() + CLOSING_GRACE
+        while True:
+            if work.request.abandoned:
+                raise Refused(errno.EINTR, "interrupted")
+            if work.awaits is not None and self._wait_for_release(work.awaits, until):
+                continue
+            try:
+                with self.registry.interfaces.seen_by(work.request.pid):
+                    work.decide(work)
+            except Slow as slow:
+                return slow
+            except Refused as refusal:
+                short = refusal.errno == errno.ENOMEM and work.awaits is not None
+                if not (short and self._wait_for_release(None, until)):
+                    raise
+            else:
+                return None
 
     def _wait_for_release(self, port: str | None, until: float) -> bool:
         """Waits for a release that may be under way, of that port or of any; False if there is none, or no time."""
         patience = until - time.monotonic()
         if patience <= 0 or not (self.inbox.releases_queued or self.registry.perhaps_closing(port)):
             return False
-        self.released.wait(min(patience, CLOSING_LOOK))
+        self.news.wait(min(patience, CLOSING_LOOK))
         return True
 
     def _answer(self, request: Request, what: str, refusal: Refused | None) -> None:
@@ -295,12 +378,14 @@ class Control:
             work.options.read(request)
         return work
 
-    def _administer(self, given: Transaction, _work: Work) -> None:
+    def _administer(self, given: Transaction, work: Work) -> None:
         kind = REQUESTS.get(given.header.reqtype)
         if kind is None:
             raise Refused(errno.EINVAL, f"netmap has no request {given.header.reqtype}")
         asked = kind.body.decode(given.body) if kind.body else None
         name, answer = kind.decide(self.registry, given.header.name, asked)
+        if kind.undo:
+            work.undo = partial(kind.undo, self.registry, given.header.name)
         if name != given.header.name:
             given.header.write_name(name)
         given.answer = answer.encode() if answer else None
@@ -326,6 +411,7 @@ class Control:
         request.open.speaks(version)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         work.bound = True
+        work.undo = partial(self._release, work)
         self.registry.holders[request.open.id].uid = request.uid
         self.memory.used = True
         log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
@@ -348,20 +434,23 @@ class Control:
 
         return Work(request, what, partial(decide, given), finish, given.name)
 
-    def _legacy_info(self, given: Legacy, _work: Work) -> None:
+    def _legacy_info(self, given: Legacy, work: Work) -> None:
         legacy.check_version(given)
-        self._legacy_command(given, legacy.LIST if given.cmd == LegacyCommand.BDG_LIST else legacy.INFO)
+        self._legacy_command(work, given, legacy.LIST if given.cmd == LegacyCommand.BDG_LIST else legacy.INFO)
 
     def _legacy_register(self, given: Legacy, work: Work) -> None:
         legacy.check_version(given)
         if given.cmd != LegacyCommand.REGISTER:
-            self._legacy_command(given, legacy.command(given))
+            self._legacy_command(work, given, legacy.command(given))
             return
         name, asked = legacy.to_register(given)
         legacy.from_register(given, self._bind(work, name, asked, given.version))
 
-    def _legacy_command(self, given: Legacy, command: legacy.Command) -> None:
-        name, answer = REQUESTS[command.type].decide(self.registry, given.name, command.body(given))
+    def _legacy_command(self, work: Work, given: Legacy, command: legacy.Command) -> None:
+        kind = REQUESTS[command.type]
+        name, answer = kind.decide(self.registry, given.name, command.body(given))
+        if kind.undo:
+            work.undo = partial(kind.undo, self.registry, given.name)
         if name != given.name:
             legacy.write_name(given, name)
         command.answer(given, answer)

@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Interfaces of the kernel's that programs have opened: found by name in the program's network namespace."""
+"""What stands behind ports, configured or found by name in a program's network namespace, and the slow work on it.
+
+Opening, closing, and telling the host's stack take from milliseconds to a second of netlink and BPF, so none of it is
+done with control's lock held. A decision that needs some of it first ends with `Slow`, and is taken again behind it;
+what can be done afterwards is touched, for whoever decides to `catch_up` without the lock. No two threads work on one
+interface at once; whoever wants it meanwhile waits for it alone.
+"""
 
 import logging
 import os
 import select
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,37 +25,76 @@ from cuse_netmap.namespace import network_namespace
 
 log = logging.getLogger(__name__)
 
+LOOK = 0.05  # seconds after which somebody who waits looks whether he is still waited for
 
-@dataclass(frozen=True)
-class Opened:
-    """An interface that somebody has open."""
+
+@dataclass(eq=False)
+class Behind:
+    """What stands behind one port, and what is being done to it. Fields change with control's lock held."""
 
     name: str
-    namespace: int  # its inode
-    index: int
-    interface: Interface
-    notices: LinkNotices
+    inode: int = 0  # of the network namespace where a program has found it; 0: it is of the configuration
+    index: int = 0  # of the interface, there
+    interface: Interface | None = None  # None: it is not open yet
+    namespace: int | None = None  # a descriptor, until it is open
+    notices: LinkNotices | None = None
+    stays: bool = False  # although nobody has it open
+    busy: bool = False  # somebody works on it, without the lock
+    closing: bool = False
+    connected: tuple[bool, bool] = (False, False)  # of what it was told: NIC rings, host rings have users
+    host_rings: tuple[int, int] = (0, 0)  # of what it was told: so many tx, rx
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.inode, self.index
+
+    @property
+    def port(self) -> Port | None:
+        """Its port while it can be used."""
+        return self.interface.port if self.interface and not self.closing else None
+
+    @property
+    def gone(self) -> bool:
+        return self.interface is not None and self.interface.port.gone
 
     def close(self) -> None:
-        self.notices.close()
-        self.interface.close()
+        if self.namespace is not None:
+            os.close(self.namespace)
+        if self.notices:
+            self.notices.close()
+        if self.interface:
+            self.interface.close()
+
+
+class Slow(Exception):
+    """A decision needs `work` on an interface first; None: the end of what is being done to it."""
+
+    def __init__(self, behind: Behind, work: Callable[[], None] | None = None) -> None:
+        super().__init__(behind, work)
+        self.behind = behind
+        self.work = work
 
 
 class Interfaces:
-    """Those that are open; `open_interface(name, namespace)` opens one: Refused ENXIO if there is none.
+    """All there are; `open_interface(name, namespace)` opens one: Refused ENXIO if there is none.
 
-    To select on: the kernel says that one of them may have changed, which `follow` looks at.
+    `news` is the condition, of control's lock, on which everybody waits. To select on: the kernel says that one of them
+    may have changed; `changed` says which.
     """
 
-    def __init__(self, open_interface: Callable[[str, int], Interface]) -> None:
+    def __init__(self, open_interface: Callable[[str, int], Interface], news: threading.Condition) -> None:
         self.open_interface = open_interface
-        self.opened: list[Opened] = []
+        self.news = news
+        self.all: list[Behind] = []
+        self.touched: list[Behind] = []
         self.own = Path("/proc/self/ns/net").stat()
         self.caller: int | None = None  # a descriptor of the network namespace of whom we decide for
         self.noticed = select.epoll()
 
     def fileno(self) -> int:
         return self.noticed.fileno()
+
+    # ---- deciding, with the lock held
 
     @contextmanager
     def seen_by(self, pid: int) -> Iterator[None]:
@@ -72,68 +118,214 @@ class Interfaces:
     def exists(self, name: str) -> bool:
         return self.caller is not None and _index(name, self.caller) > 0
 
+    def _of_name(self, name: str) -> Behind | None:
+        """One that is open or being opened; None also if there is no interface of that name."""
+        if self.caller is None or not (index := _index(name, self.caller)):
+            return None
+        key = os.fstat(self.caller).st_ino, index
+        return next((one for one in self.all if one.key == key and not one.gone), None)
+
     def find(self, name: str) -> Port | None:
         """The port of that name if it is open already."""
-        if self.caller is None:
-            return None
-        index = _index(name, self.caller)
-        inode = os.fstat(self.caller).st_ino
-        for one in self.opened:
-            if (one.namespace, one.index) == (inode, index) and not one.interface.port.gone:
-                return one.interface.port
-        return None
+        behind = self._of_name(name)
+        return behind.port if behind else None
 
     def open(self, name: str) -> Port | None:
-        """Its port, opened if need be; None if there is no such interface. Refused when it cannot be opened."""
-        port = self.find(name)
-        if port or self.caller is None or not (index := _index(name, self.caller)):
-            return port
-        with network_namespace(self.caller):
-            notices = LinkNotices()
-        try:
-            interface = self.open_interface(name, self.caller)
-        except OSError:
-            notices.close()
-            raise
-        self.noticed.register(notices, select.EPOLLIN)
-        self.opened.append(Opened(name, os.fstat(self.caller).st_ino, index, interface, notices))
-        log.info("netmap:%s is %s", name, interface.description)
-        return interface.port
+        """Its port; None if there is no such interface. Slow: it is not open yet, or busy."""
+        behind = self._of_name(name)
+        if behind is None:
+            if self.caller is None or not (index := _index(name, self.caller)):
+                return None
+            behind = Behind(name, os.fstat(self.caller).st_ino, index, namespace=os.dup(self.caller))
+            self.all.append(behind)
+        if behind.interface is None:
+            opening = behind
+            raise Slow(behind, lambda: self._open(opening))
+        return self.ready(behind)
 
-    def of(self, port: Port) -> Interface | None:
-        return next((one.interface for one in self.opened if one.interface.port is port), None)
+    def ready(self, behind: Behind) -> Port:
+        """Its port. Slow: somebody works on it."""
+        if behind.busy or behind.port is None:
+            raise Slow(behind)
+        return behind.port
 
-    def settle(self, port: Port) -> None:
-        """One that nobody has open any more goes back to the kernel."""
-        for one in self.opened:
-            if one.interface.port is port and not port.files:
-                self.opened.remove(one)
-                one.close()
-                return
+    def of(self, port: Port) -> Behind | None:
+        return next((one for one in self.all if one.interface and one.interface.port is port), None)
 
-    def follow(self) -> list[Port]:
-        """Looks at those whose network namespace had news; the ports of those that have gone."""
+    def adopt(self, name: str, interface: Interface) -> None:
+        """What the configuration has opened."""
+        self.all.append(Behind(name, interface=interface, stays=True))
+
+    def is_configured(self, name: str) -> bool:
+        """There is one of the configuration, or was, and somebody has it open."""
+        return any(one.name == name and not one.inode for one in self.all)
+
+    def forsake(self, port: Port) -> None:
+        """The configuration has it no more."""
+        if behind := self.of(port):
+            behind.stays = False
+            self.touch(port)
+
+    def wait_for(self, port: Port) -> None:
+        """Slow: somebody works on what stands behind the port."""
+        if behind := self.of(port):
+            self.ready(behind)
+
+    def want_host_rings(self, port: Port, tx: int, rx: int) -> None:
+        """Somebody is about to bind host rings, of which there are so many. Slow if that takes something."""
+        behind = self.of(port)
+        if behind is None or behind.interface is None:
+            return
+        self.ready(behind)
+        if behind.host_rings != (tx, rx) and not port.in_use(host=True):
+            interface = behind.interface
+
+            def make() -> None:
+                interface.want_host_rings(tx, rx)
+                behind.host_rings = tx, rx
+
+            raise Slow(behind, make)
+
+    def touch(self, port: Port) -> None:
+        """Who has its rings is another matter now."""
+        if behind := self.of(port):
+            behind.closing = not behind.stays and not port.files  # nobody gets it any more as it is
+            self.touched.append(behind)
+
+    def take_touched(self) -> list[Behind]:
+        """Those touched since, each of which is to `catch_up`."""
+        touched, self.touched = self.touched, []
+        return touched
+
+    def changed(self) -> list[Behind]:
+        """Those whose network namespace had news, each of which is to `follow`."""
         ready = {fd for fd, _ in self.noticed.poll(0)}
-        gone = []
-        for one in self.opened:
-            if one.notices.fileno() in ready:
+        changed = [one for one in self.all if one.notices and one.notices.fileno() in ready]
+        for one in changed:
+            if one.notices:
                 one.notices.read()
-                one.interface.follow()
-                if one.interface.port.gone:
-                    gone.append(one.interface.port)
-        return gone
+        return changed
 
     def end(self) -> None:
         """The daemon is about to end."""
-        for one in self.opened:
-            one.interface.end()
+        for one in self.all:
+            if one.interface:
+                one.interface.end()
 
     def close(self) -> None:
-        """When nobody can use any of them."""
-        for one in self.opened:
+        """When nobody can use any of them, nor works on one."""
+        for one in self.all:
             one.close()
-        self.opened.clear()
+        self.all.clear()
         self.noticed.close()
+
+    # ---- working, without the lock
+
+    @contextmanager
+    def _working(self, behind: Behind) -> Iterator[None]:
+        """Begun with the lock held, which is not while it lasts."""
+        behind.busy = True
+        self.news.release()
+        try:
+            yield
+        finally:
+            self.news.acquire()
+            behind.busy = False
+            self.news.notify_all()
+
+    def carry_out(self, slow: Slow, given_up: Callable[[], bool]) -> None:
+        """What a decision needs first, unless nobody waits for that any more. Refused when it cannot be.
+
+        The decision, taken again, finds what others have done meanwhile.
+        """
+        behind = slow.behind
+        if behind.closing:
+            self.catch_up(behind)
+            return
+        with self.news:
+            while behind.busy and not given_up():
+                self.news.wait(LOOK)
+            if slow.work and behind in self.all and not behind.busy:
+                with self._working(behind):
+                    slow.work()
+
+    def _open(self, behind: Behind) -> None:
+        """Of several who want to open it the first does, and the others find it open."""
+        if behind.interface or behind.namespace is None:
+            return
+        try:
+            with network_namespace(behind.namespace):
+                behind.notices = LinkNotices()
+            interface = self.open_interface(behind.name, behind.namespace)
+        except BaseException:
+            with self.news:
+                self.all.remove(behind)
+            behind.close()
+            raise
+        device = interface.device()
+        if device:
+            os.close(device[0])
+        with self.news:
+            os.close(behind.namespace)
+            behind.namespace = None
+            behind.interface = interface
+            behind.index = device[1] if device else behind.index  # it may have been made anew meanwhile
+            self.noticed.register(behind.notices, select.EPOLLIN)
+        log.info("netmap:%s is %s", behind.name, interface.description)
+
+    def catch_up(self, behind: Behind) -> None:
+        """Tells an interface which of its rings have users; one that nobody has open goes back to the kernel.
+
+        Refused when it cannot be used so.
+        """
+        with self.news:
+            while behind.busy and behind.interface:
+                self.news.wait()
+            if behind not in self.all or behind.busy:
+                return  # whoever is opening it will be here too
+            if behind.interface is None:
+                self.all.remove(behind)
+                behind.close()
+                return
+            port = behind.interface.port
+            behind.closing = not behind.stays and not port.files
+            connected = port.in_use(host=False), port.in_use(host=True)
+            left_over = any(behind.host_rings) and not connected[1]
+            if connected == behind.connected and not left_over and not behind.closing:
+                return
+            if behind.closing and behind.notices:
+                behind.notices.close()  # with the lock held: `changed` reads them
+                behind.notices = None
+            try:
+                with self._working(behind):
+                    self._tell(behind, behind.interface, connected)
+            finally:
+                if behind.closing:
+                    self.all.remove(behind)
+
+    @staticmethod
+    def _tell(behind: Behind, interface: Interface, connected: tuple[bool, bool]) -> None:
+        nic, host = connected
+        try:
+            interface.bound(nic=nic, host=host)
+        except Refused as refusal:
+            if not behind.closing:
+                raise
+            log.error("%s", refusal.reason)
+        behind.connected = connected
+        if not host:
+            behind.host_rings = (0, 0)
+        if behind.closing:
+            behind.close()
+
+    def follow(self, behind: Behind) -> None:
+        """Lets an interface look at how it is now."""
+        with self.news:
+            while behind.busy:
+                self.news.wait()
+            if behind in self.all and behind.interface:
+                with self._working(behind):
+                    behind.interface.follow()
 
 
 def _index(name: str, namespace: int) -> int:

@@ -55,7 +55,7 @@ SETTINGS = _table(
     Parameter("no_timestamp", 0, "no time in `ring->ts`", "RX syncs set it only where the ring says NR_TIMESTAMP"),
     Parameter("no_pendintr", 1, "transmit interrupts are not waited for"),
     Parameter("txsync_retry", 2, "attempts of a bridge at a full ring"),
-    Parameter("fwd", 0, "frames that a program leaves go on to the host's stack"),
+    Parameter("fwd", 0, "what a program releases goes on to host or NIC, marked or not", "as in netmap"),
     Parameter("admode", 0, "0 the best kind of port there is, 1 native ones only, 2 generic ones only", high=2),
     Parameter("generic_hwcsum", 0, "generic ports use the hardware's checksums"),
     Parameter("generic_mit", 100000, "nanoseconds between two wake-ups of a generic port's receiver"),

@@ -3,10 +3,12 @@
 
 import errno
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from cuse_netmap import _core
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
 from cuse_netmap.backends import Interface
 from cuse_netmap.control import monitors, names
@@ -104,8 +106,8 @@ class Registry:
         self.regions = Regions(region)
         self.parameters = parameters
         self.wires: dict[str, Wire] = {}
-        self.removed: list[Wire] = []  # wires that are no more, but somebody has them open
-        self.interfaces = Interfaces(open_interface)
+        self.news = threading.Condition(_core.exclusive)  # of releases, and of interfaces
+        self.interfaces = Interfaces(open_interface, self.news)
         self.pipes = Pipes()
         self.vale = Vale(self, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
@@ -114,6 +116,7 @@ class Registry:
 
     def add_wire(self, wire: Wire) -> None:
         self.wires[wire.name] = wire
+        self.interfaces.adopt(wire.name, wire.interface)
 
     def remove_wire(self, name: str) -> None:
         """Programs that hold it get EIO and POLLERR; the port itself ends with the last of them."""
@@ -122,9 +125,7 @@ class Registry:
             self.vale.drop(wire.port)
         if wire.port.files:
             wire.port.mark_gone()
-            self.removed.append(wire)
-        else:
-            wire.interface.close()
+        self.interfaces.forsake(wire.port)
 
     def _wire(self, name: str) -> Wire:
         wire = self.wires.get(name)
@@ -212,19 +213,15 @@ class Registry:
         persistent = self.vale.persistent.get(name)
         if persistent:
             return persistent.port
-        ours = {wire.name for wire in (*self.wires.values(), *self.removed)}
-        if name not in ours or self.interfaces.abroad:
+        if self.interfaces.abroad or not self.interfaces.is_configured(name):
             port = self.interfaces.open(name)
             if port:
                 return port
         wire = self._wire(name)
+        self.interfaces.wait_for(wire.port)
         if not wire.port.files:
             wire.port.set_mtu(wire.interface.mtu())
         return wire.port
-
-    def _behind(self, port: Port) -> Interface | None:
-        wires = (*self.wires.values(), *self.removed)
-        return next((wire.interface for wire in wires if wire.port is port), None) or self.interfaces.of(port)
 
     def take(self, name: str, *, host: bool) -> Port:
         """The port of an interface for a switch, with its host rings or not. Refused as `open` says."""
@@ -233,42 +230,25 @@ class Registry:
             self._want_host_rings(port, 1, 1)
         return port
 
-    def follow(self) -> None:
-        """The kernel has said that an open interface may have changed: one that is no more leaves its switch."""
-        for port in self.interfaces.follow():
-            if port.attached:
-                self.vale.drop(port)
-                self.let_go(port)
+    def disappeared(self, port: Port) -> None:
+        """An interface that is no more leaves its switch."""
+        if port.attached:
+            self.vale.drop(port)
+            self.let_go(port)
 
     def _want_host_rings(self, port: Port, tx: int, rx: int) -> None:
         """So many are asked for, which only the first who opens the port has a say in."""
-        interface = self._behind(port)
         if port.files:
             tx, rx = port.host_rings("tx"), port.host_rings("rx")
-        if interface:
-            try:
-                interface.want_host_rings(*(min(max(count, 1), MOST_HOST_RINGS) for count in (tx, rx)))
-            except Refused:
-                self.let_go(port)
-                raise
+        self.interfaces.want_host_rings(port, *(min(max(count, 1), MOST_HOST_RINGS) for count in (tx, rx)))
 
     def bound(self, port: Port) -> None:
-        """Rings of an interface have been bound: its host stack is told. Refused when that cannot be."""
-        if interface := self._behind(port):
-            interface.bound(nic=port.in_use(host=False), host=port.in_use(host=True))
+        """Rings of an interface have been bound: its host stack is to be told."""
+        self.interfaces.touch(port)
 
     def let_go(self, port: Port) -> None:
-        """Somebody has left the port: its interface gets back what nobody uses any more."""
-        try:
-            self.bound(port)
-        except Refused as refusal:
-            log.error("%s", refusal.reason)
-        if port.files:
-            return
-        self.interfaces.settle(port)
-        for wire in [wire for wire in self.removed if wire.port is port]:
-            self.removed.remove(wire)
-            wire.interface.close()
+        """Somebody has left the port: its interface is to get back what nobody uses any more."""
+        self.interfaces.touch(port)
 
     # ---- files
 
@@ -300,8 +280,8 @@ class Registry:
     def device(self, open_file: OpenFile) -> tuple[int, int]:
         """The network interface that the file is bound to, as Interface.device says. Refused EOPNOTSUPP: none."""
         holder = self.holders.get(open_file.id)
-        interface = holder and self._behind(holder.port)
-        device = interface and interface.device()
+        behind = holder and self.interfaces.of(holder.port)
+        device = behind and behind.interface and behind.interface.device()
         if not device:
             raise Refused(errno.EOPNOTSUPP, "the descriptor is bound to no network interface")
         return device
@@ -388,6 +368,4 @@ class Registry:
             self.release(holder.open)
         self.vale.close()
         self.interfaces.close()
-        for name in list(self.wires):
-            self.remove_wire(name)
         self.regions.sweep()

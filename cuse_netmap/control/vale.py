@@ -69,7 +69,7 @@ class Others(Protocol):
         """Opens one. Refused when that cannot be."""
 
     def bound(self, port: Port) -> None:
-        """Its rings are in use now. Refused when they cannot be."""
+        """Its rings are in use now."""
 
     def let_go(self, port: Port) -> None:
         """They are not any more."""
@@ -221,11 +221,7 @@ class Vale:
                 mode = Mode.ALL_NIC if persistent else asked.mode
                 attachment = bridge.switch.attach(port, Register(mode=mode).encode())
                 member = Member(port, attachment.places, attachment)
-                try:
-                    self.others.bound(port)
-                except Refused:
-                    attachment.destroy()
-                    raise
+                self.others.bound(port)
         except Refused:
             self._end_if_empty(bridge)
             raise

@@ -15,6 +15,7 @@
 struct nic_queue {
     void *queue; /* the backend's */
     struct nm_watch *watch;
+    struct nm_watch *tx_watch; /* NULL: it is the same */
     struct nm_port *port;
     uint32_t rings[NM_DIRS]; /* its rings among the port's, if they are not too few */
     bool tx_blocked;         /* the device took less than it was given */
@@ -207,6 +208,111 @@ static int nic_rxsync(struct nm_kring *kring, uint32_t head) {
     }
 }
 
+/* ---- forwarding -------------------------------------------------------------------------------
+ */
+
+static uint32_t slots_on(const struct nm_kring *kring, uint32_t slot, uint32_t count) {
+    return (slot + count) % kring->num_slots;
+}
+
+/* Slots of the packet that begins at `slot`; 0: it does not end before `head`. */
+static uint32_t slots_of_packet(const struct nm_kring *kring, uint32_t slot, uint32_t head) {
+    for (uint32_t n = 1; slot != head; n++, slot = nm_kring_next(kring, slot))
+        if (n == NETMAP_MAX_FRAGS || !(READ_ONCE(kring->ring->slot[slot].flags) & NS_MOREFRAG))
+            return n;
+    return 0;
+}
+
+static bool is_marked(const struct nm_kring *kring, uint32_t slot) {
+    return READ_ONCE(kring->ring->slot[slot].flags) & NS_FORWARD;
+}
+
+static void clear_marks(struct nm_kring *kring, uint32_t slot, uint32_t end) {
+    for (; slot != end; slot = nm_kring_next(kring, slot)) {
+        uint16_t *flags = &kring->ring->slot[slot].flags;
+        WRITE_ONCE(*flags, (uint16_t)(READ_ONCE(*flags) & ~NS_FORWARD));
+    }
+}
+
+static void to_host(struct nm_kring *kring, const struct nm_frame *frames, uint32_t count) {
+    int taken = backend_of(kring)->to_host(queue_of(kring)->queue, frames, count, &kring->stats);
+    for (uint32_t i = taken < 0 ? count : (uint32_t)taken; i < count; i++)
+        kring->stats.drops[NM_DROP_FULL] += !frames[i].more;
+}
+
+static void forward_up(struct nm_kring *kring, uint32_t head, bool all) {
+    struct nm_frame frames[BATCH];
+    uint32_t waiting = 0, count;
+    for (uint32_t slot = kring->hwcur; (count = slots_of_packet(kring, slot, head)) > 0;) {
+        uint32_t end = slots_on(kring, slot, count);
+        if (all || is_marked(kring, slot)) {
+            if (waiting + count > BATCH) {
+                to_host(kring, frames, waiting);
+                waiting = 0;
+            }
+            waiting += gather(kring, slot, end, frames + waiting);
+            clear_marks(kring, slot, end);
+        }
+        slot = end;
+    }
+    if (waiting) to_host(kring, frames, waiting);
+}
+
+/* Changes buffers between the packet's slots and as many of a TX ring that has room for them. */
+static bool put_down(struct nm_kring *kring, uint32_t slot, uint32_t count, struct nm_kring *to) {
+    nm_kring_lock(to);
+    uint32_t head = READ_ONCE(to->ring->head);
+    uint32_t used = head < to->num_slots ? nm_kring_distance(to, to->rhead, head) : to->num_slots;
+    bool room = used + count <= nm_kring_distance(to, to->rhead, to->hwtail);
+    for (uint32_t i = 0; room && i < count; i++, slot = nm_kring_next(kring, slot)) {
+        struct netmap_slot *from = &kring->ring->slot[slot], *here = &to->ring->slot[head];
+        uint32_t ours = READ_ONCE(from->buf_idx), theirs = READ_ONCE(here->buf_idx);
+        uint16_t flags = READ_ONCE(from->flags) & NS_MOREFRAG;
+        WRITE_ONCE(here->buf_idx, ours);
+        WRITE_ONCE(here->len, READ_ONCE(from->len));
+        WRITE_ONCE(here->flags, (uint16_t)(flags | NS_BUF_CHANGED));
+        if (kring->offset_max) here->ptr = nm_slot_offset(kring, from);
+        WRITE_ONCE(from->buf_idx, theirs);
+        WRITE_ONCE(from->flags, NS_BUF_CHANGED);
+        head = nm_kring_next(to, head);
+    }
+    if (room) {
+        WRITE_ONCE(to->ring->cur, head);
+        store_release(&to->ring->head, head);
+    }
+    nm_kring_unlock(to);
+    return room;
+}
+
+static bool forward_down(struct nm_kring *kring, uint32_t head, bool all) {
+    struct nm_port *port = kring->port;
+    uint32_t to = 0, count;
+    bool some = false;
+    for (uint32_t slot = kring->hwcur; (count = slots_of_packet(kring, slot, head)) > 0;) {
+        if (all || is_marked(kring, slot)) {
+            while (to < port->num_rings[NM_TX] &&
+                   !put_down(kring, slot, count, &port->krings[NM_TX][to]))
+                to++;
+            bool put = to < port->num_rings[NM_TX];
+            kring->stats.drops[NM_DROP_FULL] += !put;
+            some |= put;
+        }
+        slot = slots_on(kring, slot, count);
+    }
+    return some;
+}
+
+static bool nic_forward(struct nm_kring *kring, uint32_t head, bool all, bool down) {
+    if (kring->host)
+        return kring->index == kring->port->num_rings[NM_RX] && down &&
+               forward_down(kring, head, all);
+    if (backend_of(kring)->to_host) forward_up(kring, head, all);
+    return false;
+}
+
+/* ---- sync -------------------------------------------------------------------------------------
+ */
+
 static int nic_sync(struct nm_kring *kring, uint32_t head) {
     int error = kring->dir == NM_TX ? nic_txsync(kring, head) : nic_rxsync(kring, head);
     if (error == -EIO) nm_port_gone(kring->port);
@@ -221,7 +327,7 @@ static void nic_arm(struct nm_kring *kring, bool ready) {
     if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring)))
         nm_watch_arm(queue->watch, EPOLLIN);
     if (kring->dir == NM_TX && (queue->tx_blocked || (queue->tx_away && !ready)))
-        nm_watch_arm(queue->watch, EPOLLOUT);
+        nm_watch_arm(queue->tx_watch ? queue->tx_watch : queue->watch, EPOLLOUT);
 }
 
 static bool queue_event(void *arg, uint32_t events) {
@@ -267,6 +373,7 @@ static void close_queues(const struct nm_backend_ops *backend, void **queues, ui
 static void close_side(struct side *side) {
     for (uint32_t i = 0; i < side->count; i++) {
         nm_watch_destroy(side->queues[i].watch);
+        nm_watch_destroy(side->queues[i].tx_watch);
         side->backend->close(side->queues[i].queue);
     }
     free(side->queues);
@@ -282,6 +389,7 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
         close_queues(backend, queues, count);
         return nm_refuse(why, ENOMEM, "out of memory");
     }
+    struct nm_events *events = ((struct nic *)port->private)->events;
     side->backend = backend;
     side->count = count;
     int error = 0;
@@ -298,8 +406,11 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
     }
     for (uint32_t i = 0; i < count && !error; i++) {
         struct nic_queue *queue = &side->queues[i];
-        error = nm_watch_create(((struct nic *)port->private)->events,
-                                backend->event_fd(queue->queue), queue_event, queue, &queue->watch);
+        error = nm_watch_create(events, backend->event_fd(queue->queue), queue_event, queue,
+                                &queue->watch);
+        if (error || !backend->tx_event_fd) continue;
+        error = nm_watch_create(events, backend->tx_event_fd(queue->queue), queue_event, queue,
+                                &queue->tx_watch);
     }
     if (!error) return 0;
     close_side(side);
@@ -329,12 +440,16 @@ static const struct nm_port_ops nic_ops = {.kind = "nic",
                                            .start = nic_start,
                                            .stop = nic_stop,
                                            .sync = nic_sync,
+                                           .forward = nic_forward,
                                            .arm = nic_arm,
                                            .destroy = nic_destroy};
 
 int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
+    if (backend->abi != NM_BACKEND_ABI) /* nothing else of it can be relied on, not its close */
+        return nm_refuse(why, EINVAL,
+                         "the backend of %s was compiled with another version's backend.h", name);
     struct nic *nic = calloc(1, sizeof(*nic));
     if (!nic) {
         close_queues(backend, queues, num_queues);

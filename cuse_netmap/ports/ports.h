@@ -8,8 +8,9 @@
 #include "ring_core.h"
 
 /* A network interface: one hardware ring pair for each queue of a backend. Takes the queues over,
- * also when it fails. mtu is the interface's now (bytes); nm_port_set_mtu follows it.
- * EINVAL: more slots than netmap allows. */
+ * also when it fails. nm_port_set_mtu says the interface's MTU.
+ * EINVAL: more slots than netmap allows; the backend was compiled with another version of
+ * backend.h, and its queues are left alone. */
 int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why);

@@ -2,6 +2,7 @@
 """What the tests of the ABI share: one daemon a module with ports of several kinds, and its wire with two ends."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from cuse_netmap.client import Port
 from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.host import Host
+from tests.support.packages import install
 from tests.support.veth import Wire
 
 PORTS = """
@@ -26,6 +28,12 @@ backend = "null"
 backend = "null"
 queues = 4
 """
+
+
+@pytest.fixture(scope="session")
+def other_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The backends loopback and gated, installed as a package of somebody else's; the folder for PYTHONPATH."""
+    return install("loopback", tmp_path_factory.mktemp("other-package"))
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The other commands: gen, sink and reflect on real wires, doctor, and the headers as a developer installs them."""
 
+import ctypes
+import fcntl
 import re
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +19,8 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Ether
 
+from cuse_netmap.backends.advice import advice
+from cuse_netmap.backends.ethtool import SIOCETHTOOL
 from cuse_netmap.preload import LIST
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
@@ -24,6 +30,7 @@ from tests.support.ways import kernel_version
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(str(files("cuse_netmap")))
+ETHTOOL_SGRO = 0x2C
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -189,6 +196,43 @@ def test_doctor_names_the_remedy_for_whoever_is_not_root() -> None:
     assert "mend it: sudo cuse-netmap doctor" in done.stdout
     assert done.stdout.splitlines()[-1] == "No device can be served here yet."
     assert done.stderr == ""
+
+
+def test_doctor_points_out_what_netmap_leaves_to_the_caller() -> None:
+    """Issue C: promiscuous mode and offloads of interfaces; one that somebody else has is named."""
+    ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    try:
+        ip("link", "set", "d1", "promisc", "on")
+        ip("link", "add", "dbr", "type", "bridge")
+        ip("link", "set", "d1", "master", "dbr")
+        lines = {line[5:23].strip(): line for line in cuse_netmap("doctor").stdout.splitlines()}
+        assert "ip link set d0 promisc on" in lines["interface d0"]
+        assert lines["interface d1"].startswith("no ")
+        assert "a port of dbr" in lines["interface d1"]
+    finally:
+        ip("link", "del", "d0")
+        ip("link", "del", "dbr")
+
+
+def test_doctor_says_where_frames_are_merged() -> None:
+    """Issue C: GRO puts frames together; on veth it is off unless somebody has asked for it."""
+    ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")
+    try:
+        assert not [one for one in remarks("d0") if "merge" in one]
+        set_gro("d0", on=True)
+        assert [one for one in remarks("d0") if "ethtool -K d0 gro off" in one]
+    finally:
+        ip("link", "del", "d0")
+
+
+def remarks(interface: str) -> list[str]:
+    return next(one.remarks for one in advice() if one.name == interface)
+
+
+def set_gro(interface: str, *, on: bool) -> None:
+    value = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_SGRO, on), 8)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        fcntl.ioctl(asking, SIOCETHTOOL, struct.pack("16sQ16x", interface.encode(), ctypes.addressof(value)))
 
 
 def test_doctor_leaves_nothing_behind() -> None:

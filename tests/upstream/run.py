@@ -12,7 +12,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.upstream.ground import Ground, unshare
-from tests.upstream.suites import SUITES, Verdict
+from tests.upstream.results import Verdict
+from tests.upstream.suites import SUITES
 
 
 def table(counts: dict[str, Counter[Verdict]]) -> str:

@@ -8,10 +8,11 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from tests.upstream.ground import Ended, Ground
+from tests.upstream.results import Result, Verdict, judged, last_said, skip
+from tests.upstream.wires import interfaces
 
 CONTROL_SECONDS = 60.0
 FUNCTIONAL_SECONDS = 120.0
@@ -19,34 +20,7 @@ VALE_CTL_SECONDS = 30.0
 TAP = "tap0"
 
 
-class Verdict(StrEnum):
-    PASS = "PASS"  # noqa: S105 (no password)
-    FAIL = "FAIL"
-    SKIP = "SKIP"
-
-
-@dataclass(frozen=True)
-class Result:
-    case: str  # "" for a whole suite
-    verdict: Verdict
-    reason: str = ""
-
-
 Suite = Callable[[Ground, Path | None], Iterator[Result]]
-
-
-def skip(reason: str) -> Result:
-    return Result("", Verdict.SKIP, reason)
-
-
-def judged(case: str, failure: str) -> Result:
-    """Passed if there is no failure to report."""
-    return Result(case, Verdict.FAIL if failure else Verdict.PASS, failure)
-
-
-def last_said(lines: list[str]) -> str:
-    """The last line that says something, for a reason."""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it says nothing")
 
 
 # ---- ctrl-api-test: numbered cases; the program ends at the first that fails
@@ -335,4 +309,5 @@ SUITES: dict[str, Suite] = {
     "randomized_tests": randomized,
     "sync_kloop_test": kloop,
     "vale-ctl": vale_ctl,
+    "interfaces": interfaces,
 }

@@ -19,10 +19,9 @@ from tests.support.host import Host, frame, ip, link, number_of, ours
 from tests.support.interfaces import Way
 from tests.support.ioctls import settled
 from tests.support.relay import PACKET_QDISC_BYPASS, SOL_PACKET
-from tests.support.state import STATE
 from tests.support.steps import wait_until
 from tests.support.stream import crossed
-from tests.support.veth import SOON, Wire, complete, received
+from tests.support.veth import SOON, Wire, complete, mtu, received
 
 SIZES = [14, 18, 60, 61, 1514]
 PACKET_AUXDATA = 8
@@ -106,19 +105,6 @@ def test_after_a_burst_all_slots_have_come_back(near: Wire, far: Host) -> None:
 
 
 # ---- long frames
-
-
-@contextmanager
-def mtu(wire: Wire, size: int) -> Iterator[None]:
-    """Of both ends; programs that have the port get frames of that length from then on."""
-    for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
-        peer.run(f"ip link set {interface} mtu {size}")
-    wait_until(lambda: all(int(file.read_text()) == size for file in STATE.glob("ports/v0#*/mtu")))
-    try:
-        yield
-    finally:
-        for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
-            peer.run(f"ip link set {interface} mtu 1500")
 
 
 @pytest.fixture
