@@ -119,7 +119,7 @@ format: build ## put all sources into shape
 	$(if $(C_FILES),$(AS_OWNER) $(VENV)/bin/clang-format -i $(C_FILES))
 
 .PHONY: install-headers
-install-headers: ## install net/netmap.h and net/netmap_user.h below DESTDIR/PREFIX (/usr/local)
+install-headers: ## install net/netmap.h and its fellows below DESTDIR/PREFIX (/usr/local)
 	install -d $(DESTDIR)$(PREFIX)/include/net
 	install -m 644 cuse_netmap/include/net/*.h $(DESTDIR)$(PREFIX)/include/net
 

@@ -52,6 +52,26 @@ def _start(flow: Path, *arguments: str) -> subprocess.Popen[str]:
     return program
 
 
+def by_sender(flow: Path, sender: Path, batch: int) -> float:
+    """Frames a second that a receiver of today gets over a pipe from a sender that is as old as it was compiled."""
+    receiver = _start(flow, "receive", PIPE.receivers[0], str(batch), "poll")
+    program = _start(sender, PIPE.sender.removeprefix("netmap:"), str(batch))
+    time.sleep(SECONDS)
+    for one in (receiver, program):
+        one.send_signal(signal.SIGTERM)
+    rate = float(receiver.communicate(timeout=10)[0].split()[1])
+    program.communicate(timeout=10)
+    return rate
+
+
+def to_the_host(sender: Path, port: str, batch: int) -> float:
+    """Frames a second that such a sender gets rid of on a TAP."""
+    program = _start(sender, port, str(batch))
+    time.sleep(SECONDS)
+    program.send_signal(signal.SIGTERM)
+    return float(program.communicate(timeout=10)[0].split()[1])
+
+
 def engine_alone(engine: Path, what: Flow, batch: int) -> float:
     """The same by one thread that calls the engine itself."""
     command = [str(engine), what.kind, str(batch), str(SECONDS), str(len(what.receivers))]

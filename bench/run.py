@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -38,8 +38,11 @@ SOURCES = {
     "bridge": [HERE / "bridge.c"],
     "flow": [HERE / "flow.c"],
     "xdp": [HERE / "xdp.c", PACKAGE / "programs" / "frame.c"],
+    "aged": [HERE / "aged.c"],
+    "aged-3": [HERE / "aged.c"],
     "engine": [HERE / "engine.c", HERE.parent / "build" / "plain" / "libcuse_netmap_core.a"],
 }
+DEFINES = {"aged-3": ["-DNETMAP_OLD_API=3"]}
 LIBRARIES = {"fuse_noop": ["-luring"], "engine": ["-luring"], "xdp": ["-lxdp"]}
 CLONE_NEWNET = 0x40000000
 SYNC_ROUNDS, SYNC_CALLS = 15, 4000
@@ -108,7 +111,8 @@ class Bench:
         for name, sources in SOURCES.items():
             libraries = LIBRARIES.get(name, [])
             includes = [f"-I{PACKAGE / 'include'}", f"-I{PACKAGE}"]
-            subprocess.run(["gcc", *CFLAGS, *includes, "-o", folder / name, *sources, *libraries], check=True)
+            defines = DEFINES.get(name, [])
+            subprocess.run(["gcc", *CFLAGS, *defines, *includes, "-o", folder / name, *sources, *libraries], check=True)
 
     def call(self, name: str, *arguments: str) -> str:
         return output_of(str(self.folder / name), *arguments)
@@ -250,6 +254,22 @@ class Bench:
                 used = wires.idle(partial(cpu_seconds, pid))
                 yield Row(f"{kind.backend}, CPU of the daemon, idle", used, "%", None, "figure", most=0.5)
 
+    def ages(self) -> Iterator[Row]:
+        """The same sender compiled for API 3 and for API 14, alternating, over a pipe and on a TAP."""
+        flow = self.folder / "flow"
+        measurements: dict[str, Callable[[Path], float]] = {
+            "a pipe": lambda sender: flows.by_sender(flow, sender, flows.JUDGED),
+            "a TAP": lambda sender: flows.to_the_host(sender, "bench0", flows.JUDGED),
+        }
+        with self.daemon("--tap=bench0"):
+            for name, measure in measurements.items():
+                rates: dict[str, list[float]] = {"aged-3": [], "aged": []}
+                for _ in range(flows.ROUNDS):
+                    for sender, found in rates.items():
+                        found.append(measure(self.folder / sender) / 1e6)
+                old, today = (statistics.median(found) for found in rates.values())
+                yield Row(f"a sender of API 3 on {name}", old, "Mpps", today, "ratio", least=0.7)
+
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
         starts, sizes = [], []
@@ -290,6 +310,7 @@ MEASUREMENTS = {
     "vale": Bench.vale,
     "broadcast": Bench.broadcast,
     "interfaces": Bench.interfaces,
+    "ages": Bench.ages,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]

@@ -87,6 +87,8 @@ static inline void prepare(struct netmap_ring *ring, const uint8_t frame[LENGTH]
         memcpy(NETMAP_BUF(ring, ring->slot[i].buf_idx), frame, LENGTH);
 }
 
+#ifndef NETMAP_OLD_API /* there were no heads and tails */
+
 /* Fills at most a batch of slots; with a frame, writes it and its number into their buffers. */
 static inline uint32_t fill(struct netmap_ring *ring, uint32_t batch, struct flow *flow,
                             const uint8_t *frame) {
@@ -121,5 +123,7 @@ static inline uint32_t take(struct netmap_ring *ring, uint32_t batch, struct flo
     ring->head = ring->cur = slot;
     return there;
 }
+
+#endif
 
 #endif

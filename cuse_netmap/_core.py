@@ -665,8 +665,13 @@ class OpenFile:
         """A sync loop runs."""
         return bool(self.file.kloop != ffi.NULL)
 
+    @property
+    def api(self) -> int:
+        """What `speaks` has said last; 0 if nothing."""
+        return int(self.file.api)
+
     def speaks(self, version: int) -> None:
-        """The API version of the program, before `register`: it tells the layout of its netmap_if."""
+        """The API version of the program, before `register`: it tells the layouts that it knows (ages.h)."""
         self.file.api = min(version, lib.NETMAP_API)
 
     def register(self, port: Port, request: bytes) -> bytes:
@@ -677,6 +682,17 @@ class OpenFile:
             lib.nm_file_want_offsets(self.file, self.offsets.pointer)
         why.check(lib.nm_file_register(self.file, port.pointer, body, why.pointer))
         return bytes(ffi.buffer(body))
+
+    def rebind(self, request: bytes) -> bytes:
+        """Other rings of the same port for a program of API 5 or before. Refused as nm_file_rebind says."""
+        body, why = ffi.new("struct nmreq_register *"), _Why()
+        ffi.buffer(body)[:] = request
+        why.check(lib.nm_file_rebind(self.file, body, why.pointer))
+        return bytes(ffi.buffer(body))
+
+    def deactivate(self) -> None:
+        """No sync or poll reaches its rings any more, of a program of API 5 or before."""
+        lib.nm_file_deactivate(self.file)
 
     def activate(self) -> None:
         """From now on its syncs and polls reach the rings that `register` bound, if it did."""
@@ -691,6 +707,7 @@ class OpenFile:
 
 
 POLL = lib.NM_REQUEST_POLL
+API_PAGE, API_2011 = int(lib.NM_API_PAGE), int(lib.NM_API_2011)  # what stands for versions that are none (ages.h)
 
 
 class Request:

@@ -12,6 +12,7 @@ ffibuilder.cdef((HERE / "_engine.cdef").read_text())
 ffibuilder.set_source(
     "cuse_netmap._engine",
     """
+    #include "ages.h"
     #include "backends/null.h"
     #include "backends/raw.h"
     #include "backends/steer.h"

@@ -6,24 +6,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ages.h"
 #include "barrier.h"
 #include "monitored.h"
+#include "netmap_if.h"
 #include "offsets.h"
+#include "reclaim.h"
 #include "ring_core.h"
 
 static const char *const dir_name[NM_DIRS] = {"RX", "TX"};
 
-static int check_if_size(const struct nm_region *region, uint32_t rings, struct nm_refusal *why) {
-    uint32_t size = nm_region_pool(region, NM_POOL_IF).objsize;
-    if (NETMAP_IF_BYTES(rings) <= size) return 0;
-    return nm_refuse(why, ENOMEM, "a netmap_if of %u rings takes %zu bytes, if_size is %u", rings,
-                     NETMAP_IF_BYTES(rings), size);
-}
-
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
                    struct nm_port **out, struct nm_refusal *why) {
     uint32_t least = config->rings[NM_RX] + config->rings[NM_TX] + 2; /* a host ring each way */
-    int error = check_if_size(region, least, why);
+    int error = nm_if_check_size(region, least, why);
     if (error) return error;
     struct nm_port *port = calloc(1, sizeof(*port));
     if (!port) return nm_refuse(why, ENOMEM, "out of memory");
@@ -152,6 +148,24 @@ static int check_exclusive(const struct nm_port *port, const struct nm_file *fil
     return 0;
 }
 
+/* A ring has one layout at a time: that of the programs that have it. */
+static int check_layout(const struct nm_port *port, const struct nm_file *file,
+                        struct nm_refusal *why) {
+    const struct nm_ring_layout *layout = nm_age_of(file->api)->ring;
+    uint32_t size = port->buffers.size;
+    if (layout && (size > UINT16_MAX || (layout->fixed_buffers && size != 2048)))
+        return nm_refuse(why, EINVAL, "programs of that age know no buffers of %u bytes", size);
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
+            const struct nm_kring *kring = &port->krings[dir][i];
+            if (kring->users && kring->old.layout != layout)
+                return nm_refuse(why, EBUSY, "%s ring %u of %s is held by a program of another age",
+                                 dir_name[dir], i, port->name);
+        }
+    }
+    return 0;
+}
+
 /* A frame of the interface must fit into one buffer, as netmap wants it. */
 static int check_mtu(const struct nm_port *port, const struct nm_file *file,
                      struct nm_refusal *why) {
@@ -164,27 +178,18 @@ static int check_mtu(const struct nm_port *port, const struct nm_file *file,
 /* ---- rings ------------------------------------------------------------------------------------
  */
 
-/* The entries of a file's netmap_if: a host ring in each direction is counted even if there is
- * none, as programs do. */
-static uint32_t if_entries(const struct nm_port *port, enum nm_dir dir) {
-    return port->num_rings[dir] + (port->num_host[dir] ? port->num_host[dir] : 1);
-}
-
-/* Rings that are there: bound, or of a pipe that is bound at its other end. */
-static bool exists(const struct nm_kring *kring) {
-    return kring->users || (kring->partner && kring->partner->users);
-}
-
 /* Everything the file is going to take must be there before it takes any. */
 static int check_memory(const struct nm_port *port, const struct nm_file *file,
                         struct nm_refusal *why) {
     uint32_t ring_size = nm_region_pool(port->region, NM_POOL_RING).objsize;
+    bool old = nm_age_of(file->api)->ring;
     uint64_t rings = 0, slots = 0;
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
         uint64_t needed = NETMAP_RING_BYTES((uint64_t)port->num_slots[dir]);
         for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
             const struct nm_kring *kring = &port->krings[dir][i];
-            if (exists(kring)) continue;
+            if (!kring->users && old) rings++;
+            if (nm_kring_exists(kring)) continue;
             if (needed > ring_size)
                 return nm_refuse(why, ENOMEM,
                                  "a ring of %u slots takes %llu bytes, ring_size is %u",
@@ -193,8 +198,8 @@ static int check_memory(const struct nm_port *port, const struct nm_file *file,
             slots += port->num_slots[dir];
         }
     }
-    uint32_t entries = if_entries(port, NM_TX) + if_entries(port, NM_RX);
-    int error = check_if_size(port->region, entries, why);
+    uint32_t entries = nm_if_entries(port, NM_TX) + nm_if_entries(port, NM_RX);
+    int error = nm_if_check_size(port->region, entries, why);
     if (!error) error = nm_region_check(port->region, NM_POOL_RING, rings, why);
     if (!error) error = nm_region_check(port->region, NM_POOL_BUF, slots, why);
     if (!error) error = nm_region_check(port->region, NM_POOL_IF, 1, why);
@@ -240,78 +245,6 @@ static void create_rings(struct nm_kring *kring) {
            kring->num_slots * sizeof(struct netmap_slot));
 }
 
-/* ---- giving back ------------------------------------------------------------------------------
- */
-
-/* Which buffers the live rings and extra lists of a region name, and how many they account for. */
-struct census {
-    uint64_t *visible; /* a bit a buffer */
-    uint64_t owed;
-};
-
-static bool usable_index(const struct nm_buffers *buffers, uint32_t index) {
-    return index >= NETMAP_BUF_FIRST && index < buffers->total;
-}
-
-static void see(struct census *census, const struct nm_buffers *buffers, uint32_t index) {
-    if (usable_index(buffers, index)) census->visible[index / 64] |= 1ull << (index % 64);
-}
-
-static uint32_t next_extra(const struct nm_buffers *buffers, uint32_t index) {
-    return READ_ONCE(*(uint32_t *)(buffers->base + (size_t)index * buffers->size));
-}
-
-/* The slot that has the say about position `k`: of a pipe, the receiver's while it has the packet.
- */
-static const struct netmap_slot *owning_slot(const struct nm_kring *kring, uint32_t k) {
-    const struct nm_kring *rx = kring->partner;
-    if (!rx) return &kring->ring->slot[k];
-    uint32_t returned = load_acquire(&rx->hwcur), taken = READ_ONCE(kring->hwcur);
-    bool away = nm_kring_distance(kring, returned, k) < nm_kring_distance(kring, returned, taken);
-    return &(away ? rx : kring)->ring->slot[k];
-}
-
-/* Whose slots account for buffers: of the two rings of a pipe's direction, the sender's. */
-static bool accounts(const struct nm_kring *kring) {
-    return exists(kring) && !(kring->partner && kring->dir == NM_RX);
-}
-
-static void count_port(struct census *census, const struct nm_port *port) {
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
-        for (uint32_t i = 0; i < nm_port_total_rings(port, dir); i++) {
-            const struct nm_kring *kring = &port->krings[dir][i];
-            if (!accounts(kring)) continue;
-            census->owed += kring->num_slots;
-            for (uint32_t s = 0; s < kring->num_slots; s++)
-                see(census, &port->buffers, READ_ONCE(owning_slot(kring, s)->buf_idx));
-        }
-    }
-    for (const struct nm_file *file = port->first_file; file; file = file->next_file) {
-        census->owed += file->extra_bufs;
-        uint32_t index = READ_ONCE(file->nifp->ni_bufs_head);
-        for (uint32_t n = 0; n < file->extra_bufs && usable_index(&port->buffers, index); n++) {
-            see(census, &port->buffers, index);
-            index = next_extra(&port->buffers, index);
-        }
-    }
-}
-
-static struct census take_census(struct nm_region *region) {
-    struct census census = {.visible = nm_region_blank_bitmap(region)};
-    for (struct nm_port *port = *nm_region_ports(region); port; port = port->next_port)
-        count_port(&census, port);
-    return census;
-}
-
-/* Frees a buffer that a departing client left in a slot or a list, unless a live ring names it too:
- * a client killed in the middle of a swap, or one that wrote down what is not its own. */
-static bool give_back(const struct census *census, struct nm_region *region, uint32_t index) {
-    struct nm_buffers buffers = nm_region_buffers(region);
-    if (!usable_index(&buffers, index) || buffers.state[index] != NM_BUFFER_CLIENT) return false;
-    if (census->visible[index / 64] >> (index % 64) & 1) return false;
-    return nm_region_free(region, NM_POOL_BUF, index);
-}
-
 /* Monitors may sync a live ring that is not theirs; nobody else can be at it here. */
 static void set_live(struct nm_kring *kring, bool live) {
     nm_kring_lock(kring);
@@ -329,110 +262,27 @@ static void leave_rings(struct nm_port *port, const struct nm_file *file) {
             if (--kring->users) continue;
             set_live(kring, false);
             if (port->ops->stop) port->ops->stop(kring);
+            nm_old_ring_close(kring);
         }
-    }
-}
-
-static void give_back_ring(struct nm_kring *kring, const struct census *census) {
-    struct nm_kring *partner = kring->partner;
-    struct nm_kring *sender = partner && kring->dir == NM_RX ? partner : kring;
-    struct nm_region *region = kring->port->region;
-    for (uint32_t s = 0; s < kring->num_slots; s++)
-        give_back(census, region, READ_ONCE(owning_slot(sender, s)->buf_idx));
-    nm_region_free(region, NM_POOL_RING, kring->ring_object);
-    kring->ring = NULL;
-    if (!partner) return;
-    nm_region_free(region, NM_POOL_RING, partner->ring_object);
-    partner->ring = NULL;
-}
-
-static void give_back_rings(struct nm_port *port, const struct nm_file *file,
-                            const struct census *census) {
-    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
-        for (uint32_t i = file->first[dir]; i < file->last[dir]; i++)
-            if (!exists(&port->krings[dir][i])) give_back_ring(&port->krings[dir][i], census);
-}
-
-static void give_back_extra(struct nm_port *port, const struct nm_file *file,
-                            const struct census *census) {
-    uint32_t index = READ_ONCE(file->nifp->ni_bufs_head);
-    for (uint32_t n = 0; n < file->extra_bufs && usable_index(&port->buffers, index); n++) {
-        uint32_t next = next_extra(&port->buffers, index);
-        if (!give_back(census, port->region, index)) break;
-        index = next;
     }
 }
 
 /* ---- register and unregister ------------------------------------------------------------------
  */
 
-/* Where the offsets begin in the netmap_if of API 10, which also had no extra buffers. */
-#define OFFSETS_OF_API_10 40
-#define API_OF_HOST_RINGS 14
-
-static bool speaks_older_than(const struct nm_file *file, uint32_t api) {
-    return file->api && file->api < api;
-}
-
-/* Programs from before there could be several host rings count one in each direction. */
-static uint32_t seen_entries(const struct nm_port *port, const struct nm_file *file,
-                             enum nm_dir dir) {
-    if (speaks_older_than(file, API_OF_HOST_RINGS)) return port->num_rings[dir] + 1;
-    return if_entries(port, dir);
-}
-
-static void create_if(struct nm_port *port, struct nm_file *file) {
-    struct nm_region *region = port->region;
-    uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_IF);
-    struct netmap_if *nifp = nm_region_object(region, NM_POOL_IF, object);
-    memset(nifp, 0, nm_region_pool(region, NM_POOL_IF).objsize);
-    memcpy(nifp->ni_name, port->name, strnlen(port->name, sizeof(nifp->ni_name) - 1));
-    nifp->ni_flags = nm_region_extmem(region) ? NI_PRIV_MEM : 0;
-    nifp->ni_tx_rings = port->num_rings[NM_TX];
-    nifp->ni_rx_rings = port->num_rings[NM_RX];
-    if (!speaks_older_than(file, API_OF_HOST_RINGS)) {
-        nifp->ni_host_tx_rings = if_entries(port, NM_TX) - port->num_rings[NM_TX];
-        nifp->ni_host_rx_rings = if_entries(port, NM_RX) - port->num_rings[NM_RX];
-    }
-    uint64_t here = nm_region_offset(region, NM_POOL_IF, object);
-    bool api_10 = speaks_older_than(file, 11);
-    /* tx, host tx, rx, host rx; 0: not bound */
-    ssize_t *ring_ofs = api_10 ? (ssize_t *)((char *)nifp + OFFSETS_OF_API_10) : nifp->ring_ofs;
-    for (int d = NM_TX; d >= NM_RX; d--) {
-        uint32_t entries = seen_entries(port, file, d);
-        for (uint32_t i = file->first[d]; i < file->last[d] && i < entries; i++)
-            ring_ofs[i] =
-                (ssize_t)(nm_region_offset(region, NM_POOL_RING, port->krings[d][i].ring_object) -
-                          here);
-        ring_ofs += entries;
-    }
-    file->nifp = nifp;
-    file->if_object = object;
-}
-
-/* A chain through the first word of each buffer, its head the one allocated last. */
-static void grant_extra(struct nm_port *port, struct nm_file *file, uint32_t wanted) {
-    uint32_t head = 0, granted = 0;
-    for (; granted < wanted; granted++) {
-        int64_t index = nm_region_alloc(port->region, NM_POOL_BUF);
-        if (index < 0) break;
-        *(uint32_t *)nm_region_object(port->region, NM_POOL_BUF, (uint32_t)index) = head;
-        head = (uint32_t)index;
-    }
-    file->nifp->ni_bufs_head = head;
-    file->extra_bufs = granted;
-}
-
 static int acquire_ring(struct nm_kring *kring, const struct nm_file *file,
                         struct nm_refusal *why) {
-    if (!exists(kring))
+    if (!nm_kring_exists(kring))
         create_rings(kring->dir == NM_RX && kring->partner ? kring->partner : kring);
     nm_offsets_apply(kring, file->offsets);
     if (!kring->users) {
+        const struct nm_ring_layout *layout = nm_age_of(file->api)->ring;
+        if (layout) nm_old_ring_open(kring, layout);
         int error = kring->port->ops->start ? kring->port->ops->start(kring, why) : 0;
         if (error) {
-            struct census census = take_census(kring->port->region);
-            if (!exists(kring)) give_back_ring(kring, &census);
+            nm_old_ring_close(kring);
+            struct nm_census census = nm_census_take(kring->port->region);
+            if (!nm_kring_exists(kring)) nm_give_back_ring(kring, &census);
             return error;
         }
         set_live(kring, true);
@@ -467,9 +317,9 @@ static void settle_host_rings(struct nm_port *port) {
 static void let_go(struct nm_port *port, struct nm_file *file) {
     leave_rings(port, file);
     if (port->files == 1) nm_monitored_end(port);
-    struct census census = take_census(port->region);
-    give_back_rings(port, file, &census);
-    if (file->nifp) give_back_extra(port, file, &census);
+    struct nm_census census = nm_census_take(port->region);
+    nm_give_back_rings(port, file, &census);
+    if (file->nifp) nm_give_back_extra(port, file, &census);
     nm_region_reclaim(port->region, census.owed, census.visible);
     if (file->nifp) nm_region_free(port->region, NM_POOL_IF, file->if_object);
     port->files--;
@@ -487,22 +337,51 @@ void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets) {
     file->offsets = offsets;
 }
 
+/* What a request is told. */
+static void complete(const struct nm_file *file, const struct nm_port *port,
+                     struct nmreq_register *request) {
+    request->nr_offset = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
+    request->nr_memsize = nm_region_size(port->region);
+    request->nr_tx_slots = port->num_slots[NM_TX];
+    request->nr_rx_slots = port->num_slots[NM_RX];
+    request->nr_tx_rings = (uint16_t)port->num_rings[NM_TX];
+    request->nr_rx_rings = (uint16_t)port->num_rings[NM_RX];
+    request->nr_host_tx_rings = (uint16_t)port->num_host[NM_TX];
+    request->nr_host_rx_rings = (uint16_t)port->num_host[NM_RX];
+    request->nr_extra_bufs = file->extra_bufs;
+}
+
+/* Before anybody can sync: readers of `binding` come with the file's first activation. Whoever
+ * wants to change it must not wait for ever. */
+static void may_change(struct nm_file *file) {
+    pthread_rwlockattr_t attributes;
+    if (file->changes || !nm_age_of(file->api)->ring) return;
+    pthread_rwlockattr_init(&attributes);
+    pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&file->binding, &attributes);
+    pthread_rwlockattr_destroy(&attributes);
+    file->changes = true;
+}
+
 static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_register *request,
                       struct nm_refusal *why) {
+    const struct nm_age *age = nm_age_of(file->api);
     if (file->port) return nm_refuse(why, EBUSY, "this descriptor is bound to a port already");
+    if (!age) return nm_refuse(why, EINVAL, "the structs of API %u are not known", file->api);
     if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
     if (port->attached) return nm_refuse(why, EBUSY, "%s is attached to a VALE switch", port->name);
     if (!port->files) {
         port->num_host[NM_TX] = host_rings(port, request->nr_host_tx_rings);
         port->num_host[NM_RX] = host_rings(port, request->nr_host_rx_rings);
     }
-    file->exclusive = request->nr_flags & NR_EXCLUSIVE;
+    file->exclusive = request->nr_flags & NR_EXCLUSIVE && !age->ring; /* there was no such thing */
     file->no_tx_poll = request->nr_flags & NR_NO_TX_POLL;
     file->extra_bufs = 0;
     file->nifp = NULL;
     int error = ring_range(port, request, file, why);
     if (!error && !port->files) error = check_mtu(port, file, why);
     if (!error) error = check_exclusive(port, file, why);
+    if (!error) error = check_layout(port, file, why);
     if (!error) error = check_memory(port, file, why);
     if (!error) error = nm_offsets_check(file, port, why);
     if (error) {
@@ -515,18 +394,9 @@ static int bind_rings(struct nm_file *file, struct nm_port *port, struct nmreq_r
         let_go(port, file);
         return error;
     }
-    create_if(port, file);
-    grant_extra(port, file, request->nr_extra_bufs);
-
-    request->nr_offset = nm_region_offset(port->region, NM_POOL_IF, file->if_object);
-    request->nr_memsize = nm_region_size(port->region);
-    request->nr_tx_slots = port->num_slots[NM_TX];
-    request->nr_rx_slots = port->num_slots[NM_RX];
-    request->nr_tx_rings = (uint16_t)port->num_rings[NM_TX];
-    request->nr_rx_rings = (uint16_t)port->num_rings[NM_RX];
-    request->nr_host_tx_rings = (uint16_t)port->num_host[NM_TX];
-    request->nr_host_rx_rings = (uint16_t)port->num_host[NM_RX];
-    request->nr_extra_bufs = file->extra_bufs;
+    nm_if_create(port, file, request->nr_extra_bufs);
+    may_change(file);
+    complete(file, port, request);
 
     file->port = port;
     pthread_mutex_lock(&port->lock);
@@ -562,4 +432,67 @@ void nm_file_unregister(struct nm_file *file) {
     file->active = false;
     file->csb = (struct nm_csb){0};
     file->kloop_stop = false;
+}
+
+/* A sleeper finds out what has become of its file by asking again. */
+static void wake_sleepers(struct nm_file *file) {
+    if (__atomic_exchange_n(&file->armed, 0, __ATOMIC_SEQ_CST)) file->wake(file);
+}
+
+void nm_file_deactivate(struct nm_file *file) {
+    if (!file->changes) return;
+    pthread_rwlock_wrlock(&file->binding);
+    store_release(&file->active, false);
+    pthread_rwlock_unlock(&file->binding);
+    wake_sleepers(file);
+}
+
+/* The rings that `next` says, none of which may fail any more once it holds them, instead of the
+ * file's. */
+static void change_rings(struct nm_file *file, const struct nm_file *next) {
+    struct nm_port *port = file->port;
+    leave_rings(port, file);
+    struct nm_census census = nm_census_take(port->region);
+    nm_give_back_rings(port, file, &census);
+    pthread_mutex_lock(&port->lock); /* those who wake look at whose rings these are */
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
+        file->first[dir] = next->first[dir];
+        file->last[dir] = next->last[dir];
+    }
+    pthread_mutex_unlock(&port->lock);
+    file->no_tx_poll = next->no_tx_poll;
+    nm_if_show_rings(port, file);
+}
+
+static int take_other_rings(struct nm_file *file, struct nmreq_register *request,
+                            struct nm_refusal *why) {
+    struct nm_port *port = file->port;
+    struct nm_file next = {.api = file->api, .no_tx_poll = request->nr_flags & NR_NO_TX_POLL};
+    if (port->gone) return nm_refuse(why, EIO, "%s has disappeared", port->name);
+    int error = ring_range(port, request, &next, why);
+    if (!error) error = check_mtu(port, &next, why);
+    if (!error) error = check_exclusive(port, &next, why);
+    if (!error) error = check_layout(port, &next, why);
+    if (!error) error = check_memory(port, &next, why);
+    if (error) return error;
+    error = acquire_rings(port, &next, why);
+    if (error) {
+        leave_rings(port, &next);
+        struct nm_census census = nm_census_take(port->region);
+        nm_give_back_rings(port, &next, &census);
+        return error;
+    }
+    change_rings(file, &next);
+    complete(file, port, request);
+    return 0;
+}
+
+int nm_file_rebind(struct nm_file *file, struct nmreq_register *request, struct nm_refusal *why) {
+    if (!file->port || !file->changes || !nm_age_of(file->api)->ring || file->port->ops->fixed)
+        return nm_refuse(why, EBUSY, "the rings of this descriptor cannot be changed");
+    pthread_rwlock_wrlock(&file->binding);
+    int error = take_other_rings(file, request, why);
+    pthread_rwlock_unlock(&file->binding);
+    if (!error) wake_sleepers(file);
+    return error;
 }

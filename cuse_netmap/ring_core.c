@@ -61,7 +61,7 @@ static bool indices_valid(const struct nm_kring *kring, uint32_t from, uint32_t 
 
 /* A client got its ring wrong. Slots are made harmless; indices outside the ring are set back to
  * the engine's own; indices inside it are left for the client to mend (netmap does the same). */
-static void reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
+void nm_kring_reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur) {
     struct netmap_ring *ring = kring->ring;
     const struct nm_buffers *buffers = &kring->port->buffers;
     for (uint32_t i = 0; i < kring->num_slots; i++) {
@@ -113,10 +113,19 @@ static void forward(const struct nm_file *file, struct nm_kring *kring, uint32_t
     kring->forwarded = kring->port->ops->forward(kring, head, all, may_forward_down(file));
 }
 
+void nm_stamp(uint32_t flags, struct timeval *ts) {
+    struct timeval now;
+    if (READ_ONCE(no_timestamp) && !(flags & NR_TIMESTAMP)) return;
+    gettimeofday(&now, NULL);
+    *ts = now;
+}
+
 /* One sync of one ring, its busy flag held. `ready` tells whether the client has room or packets
  * before it (cur != tail); 0, or -errno: -EINVAL for indices out of bounds. */
 static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
                      bool *ready) {
+    if (__builtin_expect(kring->old.layout != NULL, 0))
+        return nm_old_ring_sync(kring, caller, ready);
     struct netmap_ring *ring = kring->ring;
     uint32_t head = load_acquire(&ring->head);
     uint32_t cur = READ_ONCE(ring->cur);
@@ -127,7 +136,7 @@ static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_
     if (indices_valid(kring, from, head, cur)) {
         kring->rhead = head;
     } else {
-        reinitialise(kring, head, cur);
+        nm_kring_reinitialise(kring, head, cur);
         error = -EINVAL;
         if (kring->dir == NM_TX) return error;
         head = kring->hwcur; /* nothing is given back, but what has arrived is shown */
@@ -135,20 +144,25 @@ static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_
     forward(file, kring, head);
     int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
-    if (kring->dir == NM_RX &&
-        (!READ_ONCE(no_timestamp) || READ_ONCE(ring->flags) & NR_TIMESTAMP)) {
-        struct timeval now;
-        gettimeofday(&now, NULL);
-        ring->ts = now;
-    }
+    if (kring->dir == NM_RX) nm_stamp(READ_ONCE(ring->flags), &ring->ts);
     if (failed) return failed;
     *ready = cur != kring->hwtail;
     return error;
 }
 
-/* The file's port, once it is registered. */
-static struct nm_port *bound_port(struct nm_file *file) {
-    return load_acquire(&file->active) ? file->port : NULL;
+/* The file's port, once it is registered; to be followed by leave. A file that may change its rings
+ * keeps them until then. */
+static struct nm_port *enter(struct nm_file *file) {
+    if (!load_acquire(&file->active)) return NULL;
+    if (__builtin_expect(!file->changes, 1)) return file->port;
+    pthread_rwlock_rdlock(&file->binding);
+    if (file->active) return file->port;
+    pthread_rwlock_unlock(&file->binding);
+    return NULL;
+}
+
+static void leave(struct nm_file *file) {
+    if (__builtin_expect(file->changes, 0)) pthread_rwlock_unlock(&file->binding);
 }
 
 /* First asked for, then looked at: whoever publishes in between sees the wish. */
@@ -179,9 +193,8 @@ void nm_file_arm(struct nm_file *file) {
     }
 }
 
-int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
-    struct nm_port *port = bound_port(file);
-    if (!port) return -ENXIO;
+static int sync_rings(struct nm_file *file, struct nm_port *port, enum nm_dir dir,
+                      uint32_t caller) {
     if (READ_ONCE(file->csb.atok)) return -EBUSY;
     if (READ_ONCE(port->gone)) return -EIO;
     for (uint32_t i = file->first[dir]; i < file->last[dir]; i++) {
@@ -200,6 +213,14 @@ int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
         if (error == NM_NEEDS_CALLER) return error;
     }
     return 0;
+}
+
+int nm_file_sync(struct nm_file *file, enum nm_dir dir, uint32_t caller) {
+    struct nm_port *port = enter(file);
+    if (!port) return -ENXIO;
+    int error = sync_rings(file, port, dir, caller);
+    leave(file);
+    return error;
 }
 
 #define FORWARDED (1 << 16) /* beside the events: TX rings are to be synced */
@@ -222,13 +243,16 @@ static int poll_ring(const struct nm_file *file, struct nm_kring *kring, bool wa
     return error == NM_NEEDS_CALLER ? error : revents;
 }
 
-static bool has_unsent(const struct nm_kring *kring) {
-    return READ_ONCE(kring->ring->head) != READ_ONCE(kring->hwcur);
+/* Whether its user has left something to be sent. */
+static bool pending(const struct nm_kring *kring) {
+    bool old = kring->old.layout;
+    uint32_t head = old ? nm_old_ring_cur(kring) : READ_ONCE(kring->ring->head);
+    return head != READ_ONCE(kring->hwcur);
 }
 
-int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller) {
-    struct nm_port *port = bound_port(file);
-    if (!port || READ_ONCE(port->gone) || READ_ONCE(file->csb.atok)) return POLLERR;
+static int poll_rings(struct nm_file *file, struct nm_port *port, uint32_t events, bool arm,
+                      uint32_t caller) {
+    if (READ_ONCE(port->gone) || READ_ONCE(file->csb.atok)) return POLLERR;
     uint32_t want_tx = events & EVENTS_OF(NM_TX), want_rx = events & EVENTS_OF(NM_RX);
     if (arm) ask_for_wake(file, want_tx, want_rx);
     int revents = 0, some = 0;
@@ -236,7 +260,7 @@ int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t calle
         for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX] && some >= 0; i++) {
             struct nm_kring *kring = &port->krings[NM_TX][i];
             bool unsatisfied = want_tx && !(revents & EVENTS_OF(NM_TX));
-            if (unsatisfied || has_unsent(kring))
+            if (unsatisfied || pending(kring))
                 revents |= some = poll_ring(file, kring, arm && unsatisfied, caller);
         }
     }
@@ -248,11 +272,19 @@ int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t calle
     if (revents & FORWARDED) {
         for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX]; i++) {
             struct nm_kring *kring = &port->krings[NM_TX][i];
-            if (has_unsent(kring)) revents |= poll_ring(file, kring, false, caller);
+            if (pending(kring)) revents |= poll_ring(file, kring, false, caller);
         }
     }
     if (READ_ONCE(port->gone)) revents |= POLLERR;
     return revents & (int)(events | POLLERR);
+}
+
+int nm_file_poll(struct nm_file *file, uint32_t events, bool arm, uint32_t caller) {
+    struct nm_port *port = enter(file);
+    if (!port) return POLLERR;
+    int revents = poll_rings(file, port, events, arm, caller);
+    leave(file);
+    return revents;
 }
 
 int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller) {

@@ -14,8 +14,10 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/time.h>
 
 #include "netmap_abi.h"
+#include "old_rings.h"
 #include "region.h"
 #include "stats.h"
 
@@ -63,6 +65,8 @@ struct nm_kring {
     struct nm_kring *partner;
     void *private; /* the port's own, from start to stop */
 
+    struct nm_old_ring old; /* what programs of API 5 and before see instead of `ring` */
+
     /* The option OFFSETS: a packet begins at (slot->ptr & offset_mask) bytes into its buffer, at
      * most offset_max. 0: at the start. */
     uint64_t offset_mask;
@@ -84,6 +88,7 @@ struct nm_port_ops {
     bool leaf;     /* a sync of it never leads to another port */
     bool indirect; /* slots with NS_INDIRECT point into the memory of the program */
     bool offsets;  /* packets may begin inside their buffers: the option OFFSETS */
+    bool fixed;    /* its rings are started once: a file keeps those that it has */
     /* The first file binds the ring, the last one leaves it. start may refuse (-errno). */
     int (*start)(struct nm_kring *kring, struct nm_refusal *why);
     void (*stop)(struct nm_kring *kring);
@@ -156,7 +161,7 @@ struct nm_file {
     bool no_tx_poll, exclusive;
     struct nm_offsets *offsets; /* of the register to come or under way; NULL: none */
     uint32_t extra_bufs;
-    uint32_t api; /* of the program, set before register: the layout of its netmap_if; 0: today's */
+    uint32_t api; /* of the program, set before register: the layouts it knows; 0: today's */
     uint32_t if_object;
     struct netmap_if *nifp;
     struct nm_file *next_file;          /* in the port's chain */
@@ -165,6 +170,11 @@ struct nm_file {
     struct nm_csb csb;
     struct nm_kloop *kloop; /* the loop that syncs its rings, as kloop.h says */
     bool kloop_stop;        /* the next one is to end at once */
+
+    /* Programs of API 5 and before may take other rings, or none, while their threads sync: those
+     * hold `binding` for reading. From the first such program on, for good. */
+    bool changes;
+    pthread_rwlock_t binding;
 };
 
 int nm_port_create(struct nm_region *region, const struct nm_port_config *config,
@@ -185,8 +195,10 @@ void nm_port_gone(struct nm_port *port);
 void nm_file_want_offsets(struct nm_file *file, struct nm_offsets *offsets);
 /* Binds the rings that `request` asks for (mode, ringid, flags, extra buffers, host rings) and
  * completes it with what was given. The name, the version and the memory id are the caller's.
- * EBUSY  the file is bound already, a ring is held exclusively, or a switch holds the port
- * EINVAL no such mode or ring, or the MTU does not fit the buffers
+ * EBUSY  the file is bound already, a ring is held exclusively or by a program that sees it in
+ *        another layout, or a switch holds the port
+ * EINVAL no such mode or ring, nobody knows how that API's structs look, or the MTU does not fit
+ *        the buffers, or these do not fit the program
  * EIO    the port is gone
  * what nm_offsets_check says
  * ENOMEM a pool is empty or its objects are too small */
@@ -197,6 +209,12 @@ int nm_file_register(struct nm_file *file, struct nm_port *port, struct nmreq_re
 void nm_file_activate(struct nm_file *file);
 /* Undoes it, giving back every ring nobody else uses and the extra buffers. No loop may run. */
 void nm_file_unregister(struct nm_file *file);
+/* What programs of API 5 and before may ask of a registered file (`changes`), whose syncs and polls
+ * may go on meanwhile; sleepers wake. Other rings of the same port instead, the netmap_if staying
+ * where it is: errors as of register, which leave everything as it was. And the end of all syncs,
+ * so that it may be unregistered. */
+int nm_file_rebind(struct nm_file *file, struct nmreq_register *request, struct nm_refusal *why);
+void nm_file_deactivate(struct nm_file *file);
 static inline uint32_t nm_file_rings(const struct nm_file *file, enum nm_dir dir) {
     return file->last[dir] - file->first[dir];
 }
@@ -218,6 +236,9 @@ void nm_kring_lock(struct nm_kring *kring);
 void nm_kring_unlock(struct nm_kring *kring);
 int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller);
 bool nm_kring_try_lock(struct nm_kring *kring);
+/* A client got its ring wrong: slots are made harmless, and if an index that it left is outside the
+ * ring, head, cur and tail are the engine's own again. */
+void nm_kring_reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur);
 /* Asks for one call of the file's wake function once any of its rings may make progress; to be
  * followed by a look at them. */
 void nm_file_arm(struct nm_file *file);
@@ -225,6 +246,8 @@ void nm_file_arm(struct nm_file *file);
 /* Netmap's parameter no_timestamp: with it, only rings that say NR_TIMESTAMP get the time of their
  * latest RX sync. Any thread. */
 void nm_set_no_timestamp(bool on);
+/* The time, if a ring with these flags is to get it. */
+void nm_stamp(uint32_t flags, struct timeval *ts);
 
 /* Netmap's parameter fwd: all that is given back goes on, not only what says NS_FORWARD on rings
  * that say NR_FORWARD. Any thread. */
@@ -257,6 +280,11 @@ static inline uint32_t nm_slot_offset(const struct nm_kring *kring,
 /* Slots that may be filled: one always stays empty, so that full and empty differ. */
 static inline uint32_t nm_kring_room(const struct nm_kring *kring, uint32_t from, uint32_t hwcur) {
     return kring->num_slots - 1 - nm_kring_distance(kring, hwcur, from);
+}
+
+/* It is bound, or of a pipe that is bound at its other end. */
+static inline bool nm_kring_exists(const struct nm_kring *kring) {
+    return kring->users || (kring->partner && kring->partner->users);
 }
 
 static inline uint32_t nm_port_total_rings(const struct nm_port *port, enum nm_dir dir) {

@@ -111,11 +111,11 @@ def start_daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 @pytest.fixture(scope="session")
 def client_program(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Compiles tests/clients/NAME.c and gives its path; static=True links it statically."""
+    """Compiles tests/clients/NAME.c and gives its path; static=True links it statically, age=N is as old as that."""
     compiled = os.environ.get("CUSE_NETMAP_TEST_CLIENTS")  # where there is no compiler
     folder = Path(compiled) if compiled else tmp_path_factory.mktemp("clients")
 
-    def path(name: str, *, static: bool = False) -> Path:
-        return clients.compile_client(name, folder, static=static)
+    def path(name: str, *, static: bool = False, age: int = 0) -> Path:
+        return clients.compile_client(name, folder, static=static, age=age)
 
     return path

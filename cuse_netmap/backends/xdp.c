@@ -204,7 +204,9 @@ static int xdp_to_host(void *opaque, const struct nm_frame *frames, uint32_t cou
             stats->drops[NM_DROP_NOWHERE]++;
         } else if (sendmsg(device->host, &message, MSG_DONTWAIT) < 0) {
             if (errno == EAGAIN || errno == ENOBUFS) break;
-            stats->drops[NM_DROP_ERROR]++;
+            stats->drops[errno == EINVAL     ? NM_DROP_SHORT
+                         : errno == EMSGSIZE ? NM_DROP_LONG
+                                             : NM_DROP_ERROR]++;
         }
         done += n;
     }

@@ -17,7 +17,7 @@ from functools import partial
 
 from cuse_netmap import _core
 from cuse_netmap._core import POLL, Inbox, Request, TurnedAway
-from cuse_netmap.control import device_ioctls, kloop, legacy, transaction
+from cuse_netmap.control import ages, device_ioctls, kloop, legacy, transaction
 from cuse_netmap.control.admin import REQUESTS
 from cuse_netmap.control.interfaces import Behind, Slow
 from cuse_netmap.control.memory import MemoryRequest
@@ -27,10 +27,10 @@ from cuse_netmap.control.requests import (
     IOCTL_NAMES,
     NIOCCONFIG,
     NIOCCTRL,
-    NIOCGINFO,
     NIOCREGIF,
     NIOCRXSYNC,
     NIOCTXSYNC,
+    NIOCUNREGIF,
     Legacy,
     LegacyCommand,
     Register,
@@ -313,8 +313,10 @@ class Control:
         match request.command:
             case code if code == NIOCCTRL:
                 return self._ctrl(request)
-            case code if code in (NIOCGINFO, NIOCREGIF):
-                return self._legacy(request, name)
+            case code if code in ages.COMMANDS:
+                return self._legacy(request)
+            case code if code == NIOCUNREGIF and request.open.api in ages.CHANGING:
+                return Work(request, name, self._unregister, lambda _succeeded: None)
             case code if code == NIOCHELPERTOKEN and self.helper is not None:
                 return self._token(request, self.helper)
             case code if code in device_ioctls.NAMES:
@@ -408,7 +410,7 @@ class Control:
 
     def _bind(self, work: Work, name: str, asked: Register, version: int) -> Register:
         request, command = work.request, command_of(work.request.pid)
-        request.open.speaks(version)
+        _speaks(request, version)
         answer = self.registry.register(request.open, name, asked, request.pid, command)
         work.bound = True
         work.undo = partial(self._release, work)
@@ -422,29 +424,45 @@ class Control:
 
     # ---- the legacy requests
 
-    def _legacy(self, request: Request, name: str) -> Work:
+    def _legacy(self, request: Request) -> Work:
+        command = ages.COMMANDS[request.command]
         if not request.argument:
             raise Refused(errno.EINVAL, "the argument is NULL")
-        given = Legacy.decode(request.read(request.argument, Legacy.size()))
-        what = f"{name} {given.name!r}"
-        decide = self._legacy_register if request.command == NIOCREGIF else self._legacy_info
+        given = ages.decode(request.read(request.argument, ages.size(request.command)))
+        what = f"{IOCTL_NAMES[command]} {given.legacy.name!r}"
+        decide = self._legacy_register if command == NIOCREGIF else self._legacy_info
 
         def finish(_succeeded: bool) -> None:
             request.write(request.argument, given.encode())
 
-        return Work(request, what, partial(decide, given), finish, given.name)
+        return Work(request, what, partial(decide, given), finish, given.legacy.name)
 
-    def _legacy_info(self, given: Legacy, work: Work) -> None:
-        legacy.check_version(given)
-        self._legacy_command(work, given, legacy.LIST if given.cmd == LegacyCommand.BDG_LIST else legacy.INFO)
+    def _legacy_info(self, given: ages.Request, work: Work) -> None:
+        given.check_version()
+        if given.changing:
+            _speaks(work.request, given.legacy.version)
+        lists = legacy.number(given.legacy) == LegacyCommand.BDG_LIST
+        self._legacy_command(work, given.legacy, legacy.LIST if lists else legacy.INFO)
 
-    def _legacy_register(self, given: Legacy, work: Work) -> None:
-        legacy.check_version(given)
-        if given.cmd != LegacyCommand.REGISTER:
-            self._legacy_command(work, given, legacy.command(given))
+    def _legacy_register(self, given: ages.Request, work: Work) -> None:
+        given.check_version()
+        asked = given.legacy
+        if legacy.number(asked) != LegacyCommand.REGISTER:
+            self._legacy_command(work, asked, legacy.command(asked))
             return
-        name, asked = legacy.to_register(given)
-        legacy.from_register(given, self._bind(work, name, asked, given.version))
+        name, register = legacy.to_register(asked)
+        if given.changing and work.request.open.registered:
+            answer = self.registry.rebind(work.request.open, name, register, asked.version)
+        else:
+            answer = self._bind(work, name, register, asked.version)
+        legacy.from_register(asked, answer)
+
+    def _unregister(self, work: Work) -> None:
+        """NIOCUNREGIF: what close() does, but for the descriptor itself."""
+        holder = self.registry.unregister(work.request.open)
+        self.memory.settle()
+        self.news.notify_all()
+        log.info("%s unregistered by pid %d (%s)", holder.name, holder.pid, holder.command)
 
     def _legacy_command(self, work: Work, given: Legacy, command: legacy.Command) -> None:
         kind = REQUESTS[command.type]
@@ -456,12 +474,18 @@ class Control:
         command.answer(given, answer)
 
 
+def _speaks(request: Request, version: int) -> None:
+    """The layouts that the program knows; those of a descriptor that has rings are settled."""
+    if not request.open.registered:
+        request.open.speaks(version)
+
+
 def _log_refusal(pid: int, program: str, what: str, refusal: Refused) -> None:
     log.warning("refused: pid %d (%s): %s: %s (%s)", pid, program, what, refusal.reason, refusal.code)
 
 
 def _ioctl_name(command: int) -> str:
-    known = IOCTL_NAMES.get(command) or device_ioctls.NAMES.get(command)
+    known = IOCTL_NAMES.get(ages.COMMANDS.get(command, command)) or device_ioctls.NAMES.get(command)
     return known or f"ioctl {command:#x}"
 
 

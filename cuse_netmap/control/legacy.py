@@ -8,15 +8,15 @@ from types import MappingProxyType
 from typing import Any
 
 from cuse_netmap.control.requests import (
-    API,
+    LEGACY_COMMANDS_VERSION,
     LEGACY_DO_RX_POLL,
     LEGACY_FLAGS_VERSION,
     LEGACY_HW_RING,
-    LEGACY_MIN_VERSION,
     LEGACY_MODE_MASK,
     LEGACY_NO_TX_POLL,
     LEGACY_RING_MASK,
     LEGACY_SW_RING,
+    LEGACY_TODAYS_RINGS,
     Flag,
     Legacy,
     LegacyCommand,
@@ -42,15 +42,10 @@ ATTACH_HOST = 1  # in nr_arg1 of BDG_ATTACH: with the host rings
 U32 = 0xFFFFFFFF
 
 
-def check_version(request: Legacy) -> None:
-    """Refused EINVAL for versions whose structs differ; the program finds ours written in its request."""
-    if request.version < LEGACY_MIN_VERSION:
-        version, request.version = request.version, API
-        raise Refused(errno.EINVAL, f"API version {version}; {LEGACY_MIN_VERSION} and later are served, this is {API}")
-
-
 def without_what_came_later(request: Legacy) -> Legacy:
     """What the request's version of the API says: nothing in fields that it did not have."""
+    if request.version < LEGACY_COMMANDS_VERSION:
+        return replace(request, cmd=0, arg1=0, arg2=0, arg3=0, flags=0)
     if request.version < LEGACY_FLAGS_VERSION:
         return replace(request, arg2=0, arg3=0, flags=0)
     return request
@@ -147,6 +142,8 @@ def _sizes_back(request: Legacy, answer: NewInterface) -> None:
 
 def _info_back(request: Legacy, answer: PortInfo) -> None:
     _sizes(request, answer)
+    if request.version < LEGACY_TODAYS_RINGS:
+        request.offset = 0
 
 
 INFO = Command(RequestType.PORT_INFO_GET, _port_info, _info_back)
@@ -165,8 +162,18 @@ COMMANDS: Mapping[int, Command] = MappingProxyType(
 )
 
 
+COMMANDS_OF_API_5 = (LegacyCommand.BDG_ATTACH, LegacyCommand.BDG_DETACH)  # and BDG_LIST, of NIOCGINFO
+
+
+def number(request: Legacy) -> int:
+    """Its nr_cmd, which is a spare word of API 3 and before."""
+    return without_what_came_later(request).cmd
+
+
 def command(request: Legacy) -> Command:
     """What a NIOCREGIF with an nr_cmd means. Refused ENOMEM: ptnetmap, as there; EINVAL: there is no such command."""
+    if request.version < LEGACY_TODAYS_RINGS and request.cmd not in COMMANDS_OF_API_5:
+        raise Refused(errno.EINVAL, f"API {request.version} has no nr_cmd {request.cmd}")
     if request.cmd in (LegacyCommand.PT_HOST_CREATE, LegacyCommand.PT_HOST_DELETE):
         raise Refused(errno.ENOMEM, "ptnetmap is gone")
     if request.cmd not in COMMANDS:

@@ -12,6 +12,7 @@ from cuse_netmap import _core
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
 from cuse_netmap.backends import Interface
 from cuse_netmap.control import monitors, names
+from cuse_netmap.control.ages import CHANGING
 from cuse_netmap.control.interfaces import Interfaces
 from cuse_netmap.control.names import Kind, PortName
 from cuse_netmap.control.parameters import Parameters
@@ -277,6 +278,27 @@ class Registry:
         self.holders[open_file.id] = Holder(open_file, port, parsed, pid, command, in_vain)
         return answer
 
+    def rebind(self, open_file: OpenFile, name: str, request: Register, version: int) -> Register:
+        """NIOCREGIF once more, of API 5 and before: other rings of the same port. Refused EBUSY: of another."""
+        holder = self.holders[open_file.id]
+        if version != open_file.api or name not in ("", holder.name):
+            raise Refused(errno.EBUSY, f"this descriptor is bound to {holder.name} already")
+        if request.mode in HOST_MODES:
+            self._want_host_rings(holder.port, request.host_tx_rings, request.host_rx_rings)
+        answer = Register.decode(open_file.rebind(request.encode()))
+        self.let_go(holder.port)
+        answer.mem_id = self.regions.id_of(holder.port)
+        return answer
+
+    def unregister(self, open_file: OpenFile) -> Holder:
+        """NIOCUNREGIF, of API 5 and before. Refused ENXIO: it is not registered."""
+        if open_file.registered:
+            open_file.deactivate()
+        holder = self.release(open_file)
+        if holder is None:
+            raise Refused(errno.ENXIO, "the descriptor is not registered on a port")
+        return holder
+
     def device(self, open_file: OpenFile) -> tuple[int, int]:
         """The network interface that the file is bound to, as Interface.device says. Refused EOPNOTSUPP: none."""
         holder = self.holders.get(open_file.id)
@@ -287,8 +309,10 @@ class Registry:
         return device
 
     def map(self, open_file: OpenFile) -> None:
-        """Its program maps the memory through the helper. Refused EINVAL: it is not registered."""
+        """Its program maps the memory through the helper. Refused EINVAL: it is not registered, unless it is so old."""
         holder = self.holders.get(open_file.id)
+        if holder is None and open_file.api in CHANGING:
+            return
         if holder is None:
             raise Refused(errno.EINVAL, "the descriptor is not registered on a port")
         # One map serves all descriptors of a program.

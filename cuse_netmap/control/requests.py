@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 
 NIOCGINFO = 0xC03C6991
 NIOCREGIF = 0xC03C6992
+NIOCUNREGIF = 0x00006993  # of API 5 and before
 NIOCTXSYNC = 0x00006994
 NIOCRXSYNC = 0x00006995
 NIOCCONFIG = 0xC1106996
@@ -17,6 +18,7 @@ NIOCCTRL = 0xC0586997
 IOCTL_NAMES = {
     NIOCGINFO: "NIOCGINFO",
     NIOCREGIF: "NIOCREGIF",
+    NIOCUNREGIF: "NIOCUNREGIF",
     NIOCTXSYNC: "NIOCTXSYNC",
     NIOCRXSYNC: "NIOCRXSYNC",
     NIOCCONFIG: "NIOCCONFIG",
@@ -25,7 +27,9 @@ IOCTL_NAMES = {
 
 API = 14
 CTRL_VERSIONS = range(12, 16)  # the kernel's: 14 and 15
-LEGACY_MIN_VERSION = 10
+LEGACY_VERSIONS = (3, 5, 10)  # the last one and all that follow
+LEGACY_COMMANDS_VERSION = 5  # nr_cmd, nr_arg1 and nr_arg2 since then
+LEGACY_TODAYS_RINGS = 10  # rings and slots are today's since then
 LEGACY_FLAGS_VERSION = 11  # nr_arg3 and nr_flags, and a meaning of nr_arg2, since then
 
 GLOBAL_MEM_ID = 1
@@ -390,6 +394,35 @@ class Legacy(Record):
     @property
     def name(self) -> str:
         return decode_name(self.raw_name[:15])
+
+
+@dataclass
+class Legacy2011(Record):
+    """nmreq as the header of November 2011 had it, 36 bytes; nr_version was not looked at."""
+
+    LAYOUT = struct.Struct("<16sIIIIHH")
+
+    raw_name: bytes
+    version: int
+    offset: int
+    memsize: int
+    slots: int
+    rings: int
+    ringid: int
+
+
+@dataclass
+class LegacyPage(Record):
+    """nmreq as the manual page of 2011 prints it, 32 bytes."""
+
+    LAYOUT = struct.Struct("<16sIIIHH")
+
+    raw_name: bytes
+    offset: int
+    memsize: int
+    slots: int
+    rings: int
+    ringid: int
 
 
 LEGACY_RING_MASK = 0x0FFF

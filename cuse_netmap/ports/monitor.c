@@ -100,6 +100,7 @@ static void monitor_destroy(struct nm_port *port) { free(port->private); }
 
 static const struct nm_port_ops copying_ops = {.kind = "monitor",
                                                .offsets = true,
+                                               .fixed = true,
                                                .start = monitor_start,
                                                .stop = monitor_stop,
                                                .sync = monitor_sync,
@@ -107,6 +108,7 @@ static const struct nm_port_ops copying_ops = {.kind = "monitor",
                                                .destroy = monitor_destroy};
 
 static const struct nm_port_ops zero_copy_ops = {.kind = "zero-copy monitor",
+                                                 .fixed = true,
                                                  .start = monitor_start,
                                                  .stop = monitor_stop,
                                                  .sync = monitor_sync,

@@ -19,38 +19,22 @@
 #include <grp.h>
 #include <net/netmap_user.h>
 #include <poll.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define HEADER 24 /* Ethernet, two bytes of nothing, the number */
-#define LONGEST 65536
+#include "numbered.h"
 
 static struct {
     uint64_t count, first;
-    uint32_t length, slots, most;
-    unsigned char to[6], from[6];
+    uint32_t slots, most;
     bool poll, swap, sends;
     const char *port;
-} wanted = {.length = 60,
-            .slots = 1,
-            .most = 256,
-            .to = {255, 255, 255, 255, 255, 255},
-            .from = {2, 0, 0, 0, 0, 1}};
+} wanted = {.slots = 1, .most = 256};
 static int fd;
 static struct netmap_if *nifp;
 static struct netmap_ring *ring;
-static uint64_t frames, first, last, gaps, repeats, bad;
-static uint64_t state = 88172645463325252u;
-
-static uint64_t next(void) { /* xorshift64 */
-    state ^= state << 13;
-    state ^= state >> 7;
-    return state ^= state << 17;
-}
-
 static int fail(const char *what) {
     perror(what);
     exit(2);
@@ -86,24 +70,6 @@ static void swap(struct netmap_slot *slot) {
     *(uint32_t *)(void *)NETMAP_BUF(ring, held) = 0; /* the end of the list */
 }
 
-static char filling(uint64_t number, uint32_t at) { return (char)(number * 7 + at); }
-
-static void fill(char *frame, uint64_t number) {
-    memcpy(frame, wanted.to, 6);
-    memcpy(frame + 6, wanted.from, 6);
-    memcpy(frame + 12, "\x88\xb5\0\0", 4);
-    memcpy(frame + 16, &number, sizeof(number));
-    for (uint32_t i = HEADER; i < wanted.length; i++)
-        frame[i] = filling(number, i);
-}
-
-static bool right(const char *frame, uint32_t length, uint64_t number) {
-    if (length != wanted.length || memcmp(frame + 12, "\x88\xb5", 2)) return false;
-    for (uint32_t i = HEADER; i < length; i++)
-        if (frame[i] != filling(number, i)) return false;
-    return true;
-}
-
 static void sync_now(void) {
     struct pollfd wait = {.fd = fd, .events = wanted.sends ? POLLOUT : POLLIN};
     if (wanted.poll ? poll(&wait, 1, 20) < 0
@@ -113,7 +79,7 @@ static void sync_now(void) {
 
 static void send_some(void) {
     static char frame[LONGEST];
-    uint32_t burst = (uint32_t)(next() % wanted.most) + 1, each = wanted.length / wanted.slots;
+    uint32_t burst = (uint32_t)(next() % wanted.most) + 1, each = shape.length / wanted.slots;
     while (burst-- && nm_ring_space(ring) >= wanted.slots &&
            (!wanted.count || frames < wanted.count)) {
         uint32_t head = ring->head;
@@ -122,7 +88,7 @@ static void send_some(void) {
         for (uint32_t i = 0; i < wanted.slots; i++) {
             struct netmap_slot *slot = &ring->slot[head];
             bool more = i + 1 < wanted.slots;
-            uint32_t length = more ? each : wanted.length - each * i;
+            uint32_t length = more ? each : shape.length - each * i;
             slot->flags = more ? NS_MOREFRAG : 0;
             if (wanted.swap) swap(slot);
             slot->len = (uint16_t)length;
@@ -134,22 +100,6 @@ static void send_some(void) {
         frames++;
     }
     sync_now();
-}
-
-static void note(const char *frame, uint32_t length) {
-    uint64_t number = UINT64_MAX;
-    if (length >= HEADER) memcpy(&number, frame + 16, sizeof(number));
-    if (!right(frame, length, number)) {
-        bad++;
-        return;
-    }
-    if (!frames++)
-        first = last = number;
-    else if (number <= last)
-        repeats++;
-    else
-        gaps += number - last - 1;
-    if (number > last) last = number;
 }
 
 static void receive_some(void) {
@@ -202,7 +152,7 @@ int main(int argc, char **argv) {
             wanted.first = strtoull(optarg, NULL, 0);
             break;
         case 'l':
-            wanted.length = (uint32_t)atoi(optarg);
+            shape.length = (uint32_t)atoi(optarg);
             break;
         case 'm':
             wanted.slots = (uint32_t)atoi(optarg);
@@ -211,10 +161,10 @@ int main(int argc, char **argv) {
             wanted.most = (uint32_t)atoi(optarg);
             break;
         case 'd':
-            parse_mac(optarg, wanted.to);
+            parse_mac(optarg, shape.to);
             break;
         case 's':
-            parse_mac(optarg, wanted.from);
+            parse_mac(optarg, shape.from);
             break;
         case 'p':
             wanted.poll = true;
@@ -230,7 +180,7 @@ int main(int argc, char **argv) {
         }
     }
     wanted.port = argv[optind];
-    if (wanted.length < HEADER || wanted.length > LONGEST) return 2;
+    if (shape.length < HEADER || shape.length > LONGEST) return 2;
     if (uid >= 0 && (setgroups(0, NULL) || setgid((gid_t)uid) || setuid((uid_t)uid)))
         fail("setuid");
     open_port();
@@ -246,8 +196,7 @@ int main(int argc, char **argv) {
     }
     if (!wanted.sends) drain();
     if (wanted.sends) sync_now();
-    printf("frames %lu\nfirst %lu\nlast %lu\n", frames, first, last);
-    if (!wanted.sends) printf("gaps %lu\nrepeats %lu\nbad %lu\n", gaps, repeats, bad);
+    report(wanted.sends);
     if (wanted.sends) /* what it sent stays in the rings as long as somebody has them */
         while (read(STDIN_FILENO, (char[16]){0}, 16) > 0) {
         }

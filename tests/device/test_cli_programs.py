@@ -250,7 +250,7 @@ def test_the_example_of_the_documentation_compiles_against_installed_headers_and
     install = ["make", "-s", "-C", str(ROOT), "install-headers", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
     subprocess.run(install, check=True, timeout=at_most(30))
     include = tmp_path / "usr/include"
-    assert {header.name for header in (include / "net").iterdir()} >= {"netmap.h", "netmap_user.h"}
+    assert {header.name for header in (include / "net").iterdir()} >= {"netmap.h", "netmap_user.h", "netmap_old.h"}
     count = tmp_path / "count"
     flags = ["-Wall", "-Wextra", "-Werror"]
     subprocess.run(
@@ -274,6 +274,45 @@ def test_the_headers_compile_by_themselves(tmp_path: Path, header: str, standard
     source.write_text(f"#define NETMAP_WITH_LIBS\n#include <net/{header}>\nint main(void) {{ return 0; }}\n")
     flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'cuse_netmap/include'}"]
     subprocess.run(["gcc", *flags, source], check=True, timeout=at_most(60))
+
+
+OLD_LAYOUTS = {
+    # nmreq, slot; avail, cur, nr_buf_size, flags, slot[] of a ring; ring_ofs of a netmap_if; NIOCREGIF
+    1: (32, 8, 12, 16, 20, 22, 24, 24, 0xC0206992),
+    2: (36, 8, 12, 16, 20, 22, 40, 32, 0xC0246992),
+    3: (60, 8, 12, 16, 24, 26, 48, 32, 0xC03C6992),
+    5: (60, 16, 12, 16, 24, 26, 48, 32, 0xC03C6992),
+}
+
+
+@pytest.mark.parametrize("api", OLD_LAYOUTS)
+@pytest.mark.parametrize("standard", ["gnu99", "gnu17"])
+def test_the_headers_of_old_have_the_layouts_of_their_time(tmp_path: Path, api: int, standard: str) -> None:
+    """ABI.md 16, issue E: and the page's has the page's other spellings."""
+    fields = [f"offsetof(struct netmap_ring, {field})" for field in ("avail", "cur", "nr_buf_size", "flags", "slot")]
+    fields = ["sizeof(struct nmreq)", "sizeof(struct netmap_slot)", *fields]
+    fields += ["offsetof(struct netmap_if, ring_ofs)", "(size_t)NIOCREGIF"]
+    page = """
+        struct netmap_request r = {.nr_numslots = 1, .nr_numrings = 2, .nr_ringid = NETMAP_NO_TX_SYNC};
+        if (r.nr_numdescs != 1 || r.nr_numqueues != 2 || NETMAP_TXSYNC != NIOCTXSYNC) return 1;"""
+    source = tmp_path / "layout.c"
+    source.write_text(f"""
+#define NETMAP_OLD_API {api}
+#include <net/netmap.h>
+#include <net/netmap_user.h>
+#include <stddef.h>
+#include <stdio.h>
+int main(void) {{
+        const size_t all[] = {{{", ".join(fields)}}};
+        for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) printf("%zu ", all[i]);
+{page if api == 1 else ""}
+        return 0;
+}}
+""")
+    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'cuse_netmap/include'}"]
+    subprocess.run(["gcc", *flags, "-o", tmp_path / "layout", source], check=True, timeout=at_most(60))
+    said = subprocess.run([tmp_path / "layout"], capture_output=True, text=True, check=True, timeout=at_most(10)).stdout
+    assert tuple(map(int, said.split())) == OLD_LAYOUTS[api]
 
 
 def test_the_version_is_told() -> None:

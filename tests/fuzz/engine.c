@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "ages.h"
 #include "events.h"
 #include "monitored.h"
 #include "ports/ports.h"
@@ -29,7 +30,7 @@
     } while (0)
 
 static uint64_t state;
-static uint64_t seed, step, bound, sent, monitored;
+static uint64_t seed, step, bound, sent, monitored, rebound, old;
 static struct nm_region *region;
 static struct nm_events *events;
 static struct nm_port *ports[PORTS]; /* interfaces, then ends of pipes, then VALE ports */
@@ -122,7 +123,9 @@ static void close_queue(void *queue) {
     free(queue);
 }
 
-static const struct nm_backend_ops backend = {.name = "fuzz",
+static const struct nm_backend_ops backend = {.abi = NM_BACKEND_ABI,
+                                              .name = "fuzz",
+                                              .to_host = tx,
                                               .tx = tx,
                                               .rx = rx,
                                               .event_fd = event_fd,
@@ -207,6 +210,13 @@ static void do_register(uint32_t number) {
     struct nm_offsets offsets = {.max_offset = below(8) ? below(BUFFER_SIZE + 1) : odd(),
                                  .initial_offset = below(8) ? below(100) : odd(),
                                  .bits = below(8) ? below(20) : odd()};
+    static const uint32_t apis[] = {0, 0, 0, 3, 3, 5, 5, NM_API_PAGE, 10, NM_API_2011};
+    uint32_t api = below(32) ? apis[below(10)] : odd();
+    if (files[number].port && below(2)) {
+        if (!nm_file_rebind(&files[number], &request, &why)) rebound++;
+        return;
+    }
+    if (!files[number].port) files[number].api = api;
     if (!below(3)) nm_file_want_offsets(&files[number], &offsets);
     int error = nm_file_register(&files[number], port, &request, &why);
     if (own && error) nm_port_destroy(port);
@@ -217,6 +227,7 @@ static void do_register(uint32_t number) {
 
 static void do_unregister(uint32_t number) {
     struct nm_port *port = files[number].port;
+    if (below(2)) nm_file_deactivate(&files[number]); /* as NIOCUNREGIF does */
     if (port && own_port[number]) monitored += port->krings[NM_RX][0].stats.packets;
     nm_file_unregister(&files[number]);
     if (port && own_port[number]) nm_port_destroy(port);
@@ -245,10 +256,33 @@ static struct nm_kring *some_ring(struct nm_file *file) {
     return &file->port->krings[dir][file->first[dir] + below(file->last[dir] - file->first[dir])];
 }
 
+/* A slot as the program sees it; of 8 bytes if there is no ptr. */
+static struct netmap_slot *slot_of(const struct nm_kring *kring, uint32_t k) {
+    const struct nm_ring_layout *layout = kring->old.layout;
+    if (!layout) return &kring->ring->slot[k];
+    return (struct netmap_slot *)(void *)(kring->old.memory + layout->header + k * layout->slot);
+}
+
+static uint32_t *old_word(const struct nm_kring *kring, uint32_t offset) {
+    return (uint32_t *)(void *)(kring->old.memory + offset);
+}
+
+/* avail, cur or reserved of an old ring becomes wrong, often just so. */
+static void spoil_old(struct nm_kring *kring) {
+    const struct nm_ring_layout *layout = kring->old.layout;
+    const uint16_t places[] = {layout->avail, layout->cur, layout->reserved};
+    uint32_t place = places[below(3)], value = below(2) ? kring->num_slots - 1 + below(3) : odd();
+    if (place) *old_word(kring, place) = below(4) ? value : UINT32_MAX - below(3);
+}
+
 /* An index of a file's ring becomes wrong, often just so. */
 static void spoil(struct nm_file *file) {
     struct nm_kring *kring = some_ring(file);
     if (!kring) return;
+    if (kring->old.layout && below(8)) {
+        spoil_old(kring);
+        return;
+    }
     uint32_t *indices[] = {&kring->ring->head, &kring->ring->cur, &kring->ring->tail};
     uint32_t value = below(2) ? kring->num_slots - 1 + below(3) : odd();
     *indices[below(3)] = value;
@@ -261,17 +295,28 @@ static void play(struct nm_file *file) {
     if (!kring) return;
     struct netmap_ring *ring = kring->ring;
     uint32_t room = nm_kring_distance(kring, kring->rhead, kring->hwtail);
-    uint32_t head = (kring->rhead + below(room + 1)) % kring->num_slots;
-    ring->head = head;
-    ring->cur = below(4) ? head : kring->hwtail;
+    uint32_t moved = below(room + 1), head = (kring->rhead + moved) % kring->num_slots;
+    const struct nm_ring_layout *layout = kring->old.layout;
+    if (layout) {
+        *old_word(kring, layout->cur) = head;
+        *old_word(kring, layout->avail) = below(4) ? room - moved : UINT32_MAX;
+        if (layout->reserved) *old_word(kring, layout->reserved) = below(moved + 1);
+        old++;
+    } else {
+        ring->head = head;
+        ring->cur = below(4) ? head : kring->hwtail;
+        ring->flags = below(2) ? NR_FORWARD : 0;
+    }
     bool chained = !below(3);
     for (uint32_t i = below(2 * kring->num_slots); i > 0; i--) {
-        struct netmap_slot *slot = &ring->slot[below(kring->num_slots)];
+        struct netmap_slot *slot = slot_of(kring, below(kring->num_slots));
         slot->len = (uint16_t)below(200);
         if (!below(64)) slot->buf_idx = below(2) ? BUFFERS + below(2) : odd();
         slot->flags = chained ? NS_MOREFRAG | NS_BUF_CHANGED : 0;
         if (!below(16)) slot->flags |= NS_INDIRECT;
-        slot->ptr = below(2) ? below(2 * BUFFER_SIZE) : (uintptr_t)files;
+        if (!below(4)) slot->flags |= NS_FORWARD;
+        if (!layout || layout->slot == sizeof(*slot))
+            slot->ptr = below(2) ? below(2 * BUFFER_SIZE) : (uintptr_t)files;
     }
 }
 
@@ -281,7 +326,7 @@ static void swap(void) {
     for (int i = 0; i < 2; i++) {
         const struct nm_kring *kring = some_ring(&files[below(FILES)]);
         if (!kring) return;
-        slots[i] = &kring->ring->slot[below(kring->num_slots)];
+        slots[i] = slot_of(kring, below(kring->num_slots));
     }
     uint32_t held = slots[0]->buf_idx;
     slots[0]->buf_idx = slots[1]->buf_idx;
@@ -302,6 +347,8 @@ static void check_rings(const struct nm_port *port) {
             CHECK(kring->live == (kring->users > 0));
             CHECK(port->files || !kring->views);
             CHECK(!kring->busy);
+            CHECK(kring->users || !kring->old.layout);
+            CHECK(!kring->old.layout || kring->old.tail < kring->num_slots);
             if (!kring->ring) continue;
             bound++;
             CHECK(kring->hwcur < kring->num_slots && kring->hwtail < kring->num_slots &&
@@ -409,8 +456,9 @@ int main(int argc, char **argv) {
     destroy_ports();
     nm_events_destroy(events);
     nm_region_destroy(region);
-    printf("seed %llu: %.1f rings bound on average, %llu frames sent, %llu seen by monitors\n",
+    printf("seed %llu: %.1f rings bound on average, %llu frames sent, %llu seen by monitors, "
+           "%llu changes of rings, %llu moves on old ones\n",
            (unsigned long long)seed, (double)bound / (double)steps, (unsigned long long)sent,
-           (unsigned long long)monitored);
+           (unsigned long long)monitored, (unsigned long long)rebound, (unsigned long long)old);
     return 0;
 }

@@ -107,7 +107,9 @@ static void close_queue(void *arg) {
     free(arg);
 }
 
-static const struct nm_backend_ops backend = {.name = "stress",
+static const struct nm_backend_ops backend = {.abi = NM_BACKEND_ABI,
+                                              .name = "stress",
+                                              .to_host = tx,
                                               .tx = tx,
                                               .rx = rx,
                                               .event_fd = event_fd,

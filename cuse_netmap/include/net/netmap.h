@@ -4,12 +4,18 @@
  * options and the shared memory; helpers that work on them are in <net/netmap_user.h>, limits that
  * programs never see in the server.
  *
+ * With NETMAP_OLD_API defined this is <net/netmap_old.h>, for programs of 2011 to 2013.
+ *
  * Names, numbers and layouts are those of netmap(4), so that programs compile unchanged. Integers
  * are in the byte order of the machine. Every pointer in a request travels as a uint64_t. Sizes are
  * in bytes unless said otherwise.
  */
 #ifndef _NET_NETMAP_H_
 #define _NET_NETMAP_H_
+
+#ifdef NETMAP_OLD_API /* a program of 2011 to 2013 */
+#include <net/netmap_old.h>
+#else
 
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -467,5 +473,7 @@ static inline void nm_sync_kloop_appl_read(struct nm_csb_ktoa *ktoa, uint32_t *h
     *hwtail = __atomic_load_n(&ktoa->hwtail, __ATOMIC_ACQUIRE);
     *hwcur = __atomic_load_n(&ktoa->hwcur, __ATOMIC_RELAXED);
 }
+
+#endif /* NETMAP_OLD_API */
 
 #endif /* _NET_NETMAP_H_ */

@@ -4,6 +4,8 @@
  * NETMAP_WITH_LIBS defined, a descriptor that opens a port by name; what kernel and program share
  * is in <net/netmap.h>, how names are read in <net/netmap_name.h>.
  *
+ * With NETMAP_OLD_API defined there is what programs of that age had (<net/netmap_old.h>).
+ *
  * A port by hand: open /dev/netmap, NIOCREGIF (or NIOCCTRL), mmap nr_memsize bytes,
  * NETMAP_IF(memory, nr_offset), then NETMAP_TXRING and NETMAP_RXRING. With the library:
  * nm_open("netmap:eth0", NULL, 0, NULL).
@@ -21,6 +23,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+
+#ifndef NETMAP_OLD_API /* programs of 2011 to 2013 have all there was in <net/netmap_old.h> */
 
 #ifndef likely
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -129,12 +133,14 @@ static inline int nm_debug_allowed(int per_second, long *second, int *printed) {
     } while (0)
 #endif
 
+#endif /* NETMAP_OLD_API */
+
 #endif /* _NET_NETMAP_USER_H_ */
 
 /* ---- the library ----------------------------------------------------------------------------- */
 
 /* Behind a guard of its own: a header may have included this one before, without the library. */
-#if defined(NETMAP_WITH_LIBS) && !defined(_NET_NETMAP_USER_LIBS_)
+#if defined(NETMAP_WITH_LIBS) && !defined(_NET_NETMAP_USER_LIBS_) && !defined(NETMAP_OLD_API)
 #define _NET_NETMAP_USER_LIBS_
 
 #include <errno.h>
