@@ -19,6 +19,10 @@
 #define CHUNK_MIN 2048 /* XDP_UMEM_MIN_CHUNK_SIZE */
 #define PAGE 4096
 #define LEAST_RING 1024
+/* include/uapi/linux/if_xdp.h; the headers we are built with may be older. */
+#ifndef XDP_MAX_TX_SKB_BUDGET
+#define XDP_MAX_TX_SKB_BUDGET 9
+#endif
 #define BUSY_MS                                                                                    \
     1000 /* that a queue may stay taken after its socket was closed, which a work item does */
 
@@ -130,6 +134,12 @@ static int bind_queue(struct nm_xdp_queue *queue, const char *name, uint32_t siz
     return error;
 }
 
+/* Frames that one call sends, 32 unless the kernel can be told otherwise (Linux 6.17). */
+static void raise_budget(const struct nm_xdp_queue *queue) {
+    setsockopt(xsk_socket__fd(queue->socket), SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &queue->tx.size,
+               sizeof(queue->tx.size));
+}
+
 static bool is_zero_copy(const struct nm_xdp_queue *queue) {
     struct xdp_options options = {0};
     socklen_t size = sizeof(options);
@@ -157,6 +167,7 @@ static int open_sockets(struct nm_xdp_device *device, const struct nm_xdp_config
             return nm_refuse(why, -error, "an AF_XDP socket at queue %u: %s%s", i, strerror(-error),
                              error == -EBUSY ? ": another program has one there" : "");
         device->zero_copy = is_zero_copy(queue);
+        raise_budget(queue);
         queue->flights = calloc(size, sizeof(*queue->flights));
         queue->spares = calloc(NM_XDP_SPARES + size, sizeof(*queue->spares));
         if (!queue->flights || !queue->spares) return nm_refuse(why, ENOMEM, "out of memory");
