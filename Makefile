@@ -20,9 +20,11 @@ AS_OWNER := setpriv --reuid $(OWNER) --regid $(shell stat -c %g .) --clear-group
 endif
 export PYTHONDONTWRITEBYTECODE := 1
 
-PROJECT := setup.cfg setup.py pyproject.toml
-ENGINE := $(shell find cuse_netmap -name '*.[ch]' -o -name '*.cdef' -o -name _engine_build.py)
+PROJECT := setup.cfg setup.py pyproject.toml cuse_netmap/engine.mk
+ENGINE := $(shell find cuse_netmap -name '*.[ch]' -o -name '*.cdef' -o -name '_*_build.py')
 C_FILES := $(shell find bench compat cuse_netmap docs tests -name '*.[ch]' 2>/dev/null)
+
+include cuse_netmap/engine.mk
 
 .PHONY: help
 help: ## list the targets
@@ -62,8 +64,12 @@ pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
 	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
 	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --junit-xml build/$(1).xml $(ARGS)
 
+# What only programs of DPDK's need is left out where there is no libdpdk.
+library = ! pkg-config --atleast-version=22.11 libdpdk 2>/dev/null || $(MAKE) --silent $(1)
+
 .PHONY: test
 test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a slow machine PATIENCE=20)
+	@$(call library,compat-files)
 	@$(call pytest,junit)
 
 .PHONY: test-sanitize
@@ -71,6 +77,7 @@ test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a 
 # Python itself leaks at exit, so leaks are not looked for.
 test-sanitize: build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@CUSE_NETMAP_SANITIZE=1 $(compile) build --build-lib build/sanitize/lib
+	@$(call library,compat-sanitize-files)
 	@$(call pytest,junit-sanitize,\
 		PYTHONPATH=$(CURDIR)/build/sanitize/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1,\
 		$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so))
@@ -123,7 +130,9 @@ install-headers: ## install net/netmap.h and its fellows below DESTDIR/PREFIX (/
 	install -d $(DESTDIR)$(PREFIX)/include/net
 	install -m 644 cuse_netmap/include/net/*.h $(DESTDIR)$(PREFIX)/include/net
 
+include compat/compat.mk
+
 .PHONY: clean
 clean: ## remove everything a target made
-	rm -rf $(VENV) build dist *.egg-info cuse_netmap/bin cuse_netmap/_engine*.so
+	rm -rf $(VENV) build dist *.egg-info cuse_netmap/bin cuse_netmap/_engine*.so cuse_netmap/_dpdk*.so
 	find cuse_netmap tests bench -name __pycache__ -prune -exec rm -r {} + 2>/dev/null || true

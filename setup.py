@@ -5,13 +5,18 @@ CUSE_NETMAP_SANITIZE=1 compiles all of it with AddressSanitizer and UndefinedBeh
 """
 
 import os
+import subprocess
 from glob import glob
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
-CORE_FOLDERS = ("cuse_netmap", "cuse_netmap/doors", "cuse_netmap/ports", "cuse_netmap/backends")
+# The engine's folders and flags, which make reads too.
+ENGINE = {
+    name: value.split()
+    for name, _, value in (line.partition(" := ") for line in Path("cuse_netmap/engine.mk").read_text().splitlines())
+}
 PROGRAMS = {
     "netmap-traffic": "cuse_netmap/programs",
     "netmap-selftest": "cuse_netmap/selftest",
@@ -20,13 +25,19 @@ PROGRAMS = {
 
 SANITIZE = os.environ.get("CUSE_NETMAP_SANITIZE") == "1"
 SANITIZER_FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"] if SANITIZE else []
-CFLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g", "-fPIC", "-Wall", "-Wextra", "-Werror", *SANITIZER_FLAGS]
+CFLAGS = [*ENGINE["ENGINE_CFLAGS"], *SANITIZER_FLAGS]
 if SANITIZE:
     # Python's own flags define NDEBUG; here assertions hold.
     CFLAGS += ["-O1", "-fno-omit-frame-pointer", "-UNDEBUG"]
 else:
     # As Debian builds it; it brings warnings of its own.
     CFLAGS += ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+
+# The dpdk backend is there where libdpdk is; `-Werror` and the version are its own C's to check.
+try:
+    HAS_DPDK = subprocess.run(["pkg-config", "--atleast-version=22.11", "libdpdk"], check=False).returncode == 0
+except FileNotFoundError:
+    HAS_DPDK = False
 
 # Named here, not left to setuptools: an editable install would compile in a temporary folder, from nothing each time.
 BUILD = "build/sanitize" if SANITIZE else "build/plain"
@@ -86,12 +97,15 @@ setup(
         (
             "cuse_netmap_core",
             {
-                "sources": sources(*CORE_FOLDERS),
+                "sources": sources(*ENGINE["ENGINE_FOLDERS"]),
                 "obj_deps": {"": HEADERS},
                 "include_dirs": ["cuse_netmap", "cuse_netmap/include"],
                 "cflags": CFLAGS,
             },
         )
     ],
-    cffi_modules=["cuse_netmap/_engine_build.py:ffibuilder"],
+    cffi_modules=[
+        "cuse_netmap/_engine_build.py:ffibuilder",
+        *(["cuse_netmap/_dpdk_build.py:ffibuilder"] if HAS_DPDK else []),
+    ],
 )

@@ -21,7 +21,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import dpdk
 import flows
+import library
 import wires
 
 from cuse_netmap.device import URING_SWITCH, program, uring_enabled
@@ -236,6 +238,19 @@ class Bench:
                 name = f"{what.kind}, batches of {batch}"
                 yield Row(name, ours / 1e6, "Mpps", bare / 1e6, judged, least=least if judged else None)
 
+    def dpdk(self) -> Iterator[Row]:
+        """Frames sent into devices of DPDK's, beside a loop of rte_eth_tx_burst()."""
+        if missing := dpdk.missing():
+            print(f"dpdk: not measured: {missing}", file=sys.stderr)
+            return
+        dpdk.make_wires()
+        bare_loop = dpdk.build(self.folder)
+        with self.daemon(f"--config={dpdk.configure(self.folder)}") as pid:
+            for name, ours, bare, judged in dpdk.measure(self.folder / "flow", bare_loop):
+                least = 0.8 if judged else None
+                yield Row(name, ours / 1e6, "Mpps", bare / 1e6, "ratio" if judged else "", least=least)
+            yield Row("CPU of a sleeper, net_null", dpdk.sleeper(pid, cpu_seconds) * 100, "%")
+
     def interfaces(self) -> Iterator[Row]:
         """Interfaces of the kernel's, by each backend: sending, receiving, between two, and idle."""
         flood = self.folder / "packet"
@@ -269,6 +284,19 @@ class Bench:
                         found.append(measure(self.folder / sender) / 1e6)
                 old, today = (statistics.median(found) for found in rates.values())
                 yield Row(f"a sender of API 3 on {name}", old, "Mpps", today, "ratio", least=0.7)
+
+    def library(self) -> Iterator[Row]:
+        """Packets through the bridge of libcompat_netmap, beside a loop of bursts between the same devices."""
+        if missing := library.missing():
+            print(f"library: not measured: {missing}", file=sys.stderr)
+            return
+        library.make_wires()
+        loop = library.build(self.folder)
+        for name, ours, bare, judged in library.measure(loop, self.folder / "wire"):
+            least = 0.85 if judged else None
+            yield Row(
+                f"library's bridge, {name}", ours / 1e6, "Mpps", bare / 1e6, "ratio" if judged else "", least=least
+            )
 
     def idle(self) -> Iterator[Row]:
         """How long a daemon takes to be ready, and what it holds and uses when nobody asks for anything."""
@@ -309,8 +337,10 @@ MEASUREMENTS = {
     "pipe": Bench.pipe,
     "vale": Bench.vale,
     "broadcast": Bench.broadcast,
+    "dpdk": Bench.dpdk,
     "interfaces": Bench.interfaces,
     "ages": Bench.ages,
+    "library": Bench.library,
     "idle": Bench.idle,
 }
 HEADINGS = ["", "with netmap", "without", "ratio", "target", ""]

@@ -139,6 +139,11 @@ class Region:
         return int(lib.nm_region_size(self.pointer))
 
     @property
+    def address(self) -> int:
+        """Where it lies in this process, until it is resized."""
+        return int(ffi.cast("uintptr_t", lib.nm_region_object(self.pointer, lib.NM_POOL_IF, 0)))
+
+    @property
     def memfd(self) -> int:
         """The descriptor of the memory, ours to pass on but not to close; -1 of a program's."""
         return int(lib.nm_region_memfd(self.pointer))

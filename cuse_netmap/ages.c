@@ -16,7 +16,8 @@ static const struct nm_ring_layout page = {.header = 24,
                                            .cur = 16,
                                            .buf_size = 20,
                                            .flags = 22,
-                                           .slot_flags = OF_2011};
+                                           .slot_flags = OF_2011,
+                                           .ring_flags = NR_TIMESTAMP};
 
 static const struct nm_ring_layout of_2011 = {.header = 40,
                                               .slot = 8,
@@ -26,6 +27,7 @@ static const struct nm_ring_layout of_2011 = {.header = 40,
                                               .flags = 22,
                                               .ts = 24,
                                               .slot_flags = OF_2011,
+                                              .ring_flags = NR_TIMESTAMP,
                                               .fixed_buffers = true};
 
 static const struct nm_ring_layout api_3 = {.header = 48,
@@ -36,7 +38,8 @@ static const struct nm_ring_layout api_3 = {.header = 48,
                                             .buf_size = 24,
                                             .flags = 26,
                                             .ts = 32,
-                                            .slot_flags = OF_API_3};
+                                            .slot_flags = OF_API_3,
+                                            .ring_flags = NR_TIMESTAMP | NR_FORWARD};
 
 static const struct nm_ring_layout api_5 = {.header = 48,
                                             .slot = 16,
@@ -46,7 +49,8 @@ static const struct nm_ring_layout api_5 = {.header = 48,
                                             .buf_size = 24,
                                             .flags = 26,
                                             .ts = 32,
-                                            .slot_flags = OF_API_5};
+                                            .slot_flags = OF_API_5,
+                                            .ring_flags = NR_TIMESTAMP | NR_FORWARD};
 
 #define PLACES(tx, rx) {[NM_TX] = (tx), [NM_RX] = (rx)}
 
@@ -65,15 +69,15 @@ static const struct nm_if_layout if_page = {.ring_ofs = 24, .rings = PLACES(16, 
 
 /* The youngest first. Versions whose structs nobody knows stand there without a netmap_if. */
 static const struct nm_age ages[] = {
-    {14, NULL, &if_14},
-    {11, NULL, &if_11},
-    {10, NULL, &if_10},
-    {6, NULL, NULL},
-    {5, &api_5, &if_5},
-    {4, NULL, NULL},
-    {3, &api_3, &if_3},
-    {NM_API_2011, &of_2011, &if_2011},
-    {NM_API_PAGE, &page, &if_page},
+    {14, NULL, &if_14, false},
+    {11, NULL, &if_11, false},
+    {10, NULL, &if_10, true},
+    {6, NULL, NULL, false},
+    {5, &api_5, &if_5, true},
+    {4, NULL, NULL, false},
+    {3, &api_3, &if_3, true},
+    {NM_API_2011, &of_2011, &if_2011, true},
+    {NM_API_PAGE, &page, &if_page, true},
 };
 
 const struct nm_age *nm_age_of(uint32_t api) {

@@ -19,7 +19,8 @@ struct nm_ring_layout {
     uint16_t avail, cur, buf_size, flags;
     uint16_t reserved, ts; /* 0: it has none */
     uint16_t slot_flags;   /* those that programs knew */
-    bool fixed_buffers;    /* programs take it that a buffer has 2048 bytes */
+    uint16_t ring_flags;
+    bool fixed_buffers; /* programs take it that a buffer has 2048 bytes */
 };
 
 /* A netmap_if: ni_name is where it is today, then byte offsets of what may be missing (0). */
@@ -34,6 +35,7 @@ struct nm_age {
     uint32_t api;                      /* from this version on */
     const struct nm_ring_layout *ring; /* NULL: today's */
     const struct nm_if_layout *nifp;
+    bool one_region; /* programs map region 1, whatever they register */
 };
 
 /* The age of a program of that API version; 0 is today's. NULL: nobody knows how its structs

@@ -151,8 +151,12 @@ static int check_exclusive(const struct nm_port *port, const struct nm_file *fil
 /* A ring has one layout at a time: that of the programs that have it. */
 static int check_layout(const struct nm_port *port, const struct nm_file *file,
                         struct nm_refusal *why) {
-    const struct nm_ring_layout *layout = nm_age_of(file->api)->ring;
+    const struct nm_age *age = nm_age_of(file->api);
+    const struct nm_ring_layout *layout = age->ring;
     uint32_t size = port->buffers.size;
+    if (age->one_region && nm_region_extmem(port->region))
+        return nm_refuse(why, EINVAL, "%s lives in memory that programs of that age cannot map",
+                         port->name);
     if (layout && (size > UINT16_MAX || (layout->fixed_buffers && size != 2048)))
         return nm_refuse(why, EINVAL, "programs of that age know no buffers of %u bytes", size);
     for (enum nm_dir dir = 0; dir < NM_DIRS; dir++) {
@@ -351,8 +355,8 @@ static void complete(const struct nm_file *file, const struct nm_port *port,
     request->nr_extra_bufs = file->extra_bufs;
 }
 
-/* Before anybody can sync: readers of `binding` come with the file's first activation. Whoever
- * wants to change it must not wait for ever. */
+/* Before anybody can sync. Whoever wants to change rings must not wait for ever for those who do.
+ */
 static void may_change(struct nm_file *file) {
     pthread_rwlockattr_t attributes;
     if (file->changes || !nm_age_of(file->api)->ring) return;

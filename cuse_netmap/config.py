@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from cuse_netmap.backends import BACKENDS, xdp
 from cuse_netmap.control.parameters import Settings
-from cuse_netmap.options import PortOptions, choice, fill, integer, kinds, octal, shown, text
+from cuse_netmap.options import PortOptions, choice, fill, integer, kinds, octal, shown, text, words
 from cuse_netmap.toml_lines import Keys, diagnose, locate
 
 REGION_LIMIT = 1 << 32
@@ -55,6 +55,14 @@ class Interfaces:
     on_exit: str = choice("restore", "block")
     xdp_mode: str = choice(*xdp.MODES)
     xdp_buffers: int = integer(*xdp.BUFFERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dpdk:
+    """[dpdk]: the EAL that all ports of that backend share, and how those who sleep on its rings are woken."""
+
+    eal: tuple[str, ...] = words('EAL options such as "--no-huge -m 512", or an array of them')
+    poll_us: int = integer(1000, 20, 1000000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +137,7 @@ class Config:
     memory: Memory
     parameters: Any  # a Settings, which is made of a table
     interfaces: Interfaces
+    dpdk: Dpdk
     ports: Mapping[str, Port]
 
 
@@ -165,7 +174,7 @@ def _text(path: Path) -> str:
         raise ConfigError(message) from error
 
 
-TABLES = ("device", "log", "memory", "parameters", "interfaces")
+TABLES = ("device", "log", "memory", "parameters", "interfaces", "dpdk")
 ALLOWED = {name: f"[{name}]" for name in TABLES} | {"ports": "[ports.NAME]"}
 
 
@@ -191,6 +200,7 @@ class _Given:
             memory=memory,
             parameters=fill(Settings, tables.get("parameters", {}), partial(self._fail, ("parameters",))),
             interfaces=self._interfaces(tables.get("interfaces", {})),
+            dpdk=fill(Dpdk, tables.get("dpdk", {}), partial(self._fail, ("dpdk",))),
             ports=MappingProxyType({name: self._port(name, given, memory) for name, given in ports.items()}),
         )
 
@@ -289,6 +299,7 @@ _REFUSED = {
     "memory": "write the parameter of that name in the state files, or restart the daemon",
     "parameters": "it is read once, at start: restart the daemon",
     "interfaces": "it is read once, at start: restart the daemon",
+    "dpdk": "DPDK is started once: restart the daemon",
     "ports": "the port's rings may be in use: take the port out, reload, put it back, reload",
 }
 

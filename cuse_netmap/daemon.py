@@ -146,7 +146,7 @@ class Daemon:
         log.info("netmap:%s is %s", port.name, interface.description)
 
     def _place(self, namespace: int) -> Place:
-        return Place(self.region, self.events, namespace, self.config.interfaces.on_exit)
+        return Place(self.region, self.events, namespace, self.config.interfaces.on_exit, self.config.dpdk)
 
     def _open_interface(self, name: str, namespace: int) -> Interface:
         """One of the kernel's that a program names. Refused with the errno of what failed."""

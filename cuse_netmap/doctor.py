@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuse_netmap import device
+from cuse_netmap.backends import dpdk
 from cuse_netmap.backends.advice import advice
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import mounted_at
 from cuse_netmap.state import find_fusepy
 
-TRY_SECONDS = 20
+TRY_SECONDS = 60
+HANGS = f"no answer within {TRY_SECONDS} s"
+UNHANG = "try again on a quieter machine; cuse-netmap serve --log-level=debug says where it stops"
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def _doors(_path: Path) -> Iterator[Finding]:
     for subject, (options, remedy) in trials.items():
         failure = _try(options)
         works[subject] = not failure
-        yield Finding(subject, not failure, failure or "a null port was opened, mapped, synced and polled", remedy)
+        what = failure or "a null port was opened, mapped, synced and polled"
+        yield Finding(subject, not failure, what, UNHANG if failure == HANGS else remedy)
     if works["fuse door, classic"]:
         yield Finding("mmap", True, "works for every program, by FUSE passthrough")
     elif works["cuse door"]:
@@ -89,7 +93,7 @@ def _try(options: list[str]) -> str:
     try:
         trial = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return "the trial hangs"
+        return HANGS
     if trial.returncode == 0:
         return ""
     lines = (trial.stderr + trial.stdout).strip().splitlines()
@@ -109,6 +113,8 @@ def _backends(_path: Path) -> Iterator[Finding]:
     there = Path("/dev/net/tun").exists()
     what = "netmap:NAME can be the wire of a TAP device that the daemon makes and owns" if there else "no /dev/net/tun"
     yield Finding("tap backend", there, what, "modprobe tun")
+    missing = dpdk.unavailable()
+    yield Finding("dpdk backend", not missing, missing or "it is there, to be configured: [ports.NAME] backend = dpdk")
 
 
 def _interfaces(_path: Path) -> Iterator[Finding]:

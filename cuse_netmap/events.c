@@ -24,13 +24,19 @@ struct nm_watch {
     void *arg;
     pthread_mutex_t lock;
     uint32_t armed;
+    bool idle;    /* looked at only while armed */
+    bool present; /* in the epoll set */
     bool dead;
     struct nm_watch *next_dead;
 };
 
-static void set_interest(struct nm_watch *watch) {
+static int set_interest(struct nm_watch *watch) {
     struct epoll_event event = {.events = watch->armed | EPOLLONESHOT, .data.ptr = watch};
-    epoll_ctl(watch->events->epoll, EPOLL_CTL_MOD, watch->fd, &event);
+    bool wanted = watch->armed || !watch->idle;
+    if (!wanted && !watch->present) return 0;
+    int op = !wanted ? EPOLL_CTL_DEL : watch->present ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    watch->present = wanted;
+    return epoll_ctl(watch->events->epoll, op, watch->fd, &event) < 0 ? -errno : 0;
 }
 
 void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
@@ -117,27 +123,36 @@ void nm_events_destroy(struct nm_events *events) {
     free(events);
 }
 
+static int create(const struct nm_watch *like, struct nm_watch **out) {
+    struct nm_watch *watch = malloc(sizeof(*watch));
+    if (!watch) return -ENOMEM;
+    *watch = *like;
+    pthread_mutex_init(&watch->lock, NULL);
+    int error = set_interest(watch);
+    if (error)
+        free(watch);
+    else
+        *out = watch;
+    return error;
+}
+
 int nm_watch_create(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
                     struct nm_watch **out) {
-    struct nm_watch *watch = calloc(1, sizeof(*watch));
-    if (!watch) return -ENOMEM;
-    *watch = (struct nm_watch){.events = events, .fd = fd, .call = call, .arg = arg};
-    pthread_mutex_init(&watch->lock, NULL);
-    struct epoll_event event = {.events = EPOLLONESHOT, .data.ptr = watch};
-    if (epoll_ctl(events->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
-        int error = -errno;
-        free(watch);
-        return error;
-    }
-    *out = watch;
-    return 0;
+    struct nm_watch like = {.events = events, .fd = fd, .call = call, .arg = arg};
+    return create(&like, out);
+}
+
+int nm_watch_create_idle(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
+                         struct nm_watch **out) {
+    struct nm_watch like = {.events = events, .fd = fd, .call = call, .arg = arg, .idle = true};
+    return create(&like, out);
 }
 
 void nm_watch_destroy(struct nm_watch *watch) {
     if (!watch) return;
     struct nm_events *events = watch->events;
-    epoll_ctl(events->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
-    pthread_mutex_lock(&events->calling);
+    pthread_mutex_lock(&events->calling); /* or a call that is running would put it back */
+    if (watch->present) epoll_ctl(events->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
     watch->dead = true;
     watch->next_dead = events->graveyard;
     events->graveyard = watch;

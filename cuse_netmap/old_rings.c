@@ -92,7 +92,7 @@ static struct position read_position(const struct nm_kring *kring) {
     const struct nm_old_ring *old = &kring->old;
     uint32_t cur = load_acquire(word(old, old->layout->cur));
     struct position position = {.head = cur, .cur = cur};
-    uint32_t from = kring->dir == NM_TX ? kring->rhead : kring->hwcur;
+    uint32_t from = old->head;
     if (cur >= kring->num_slots) return position;
     uint64_t moved = nm_kring_distance(kring, from, cur);
     position.good = moved <= nm_kring_distance(kring, from, old->tail);
@@ -111,33 +111,37 @@ static struct position read_position(const struct nm_kring *kring) {
  * again. */
 static void reinitialise(struct nm_kring *kring) {
     struct nm_old_ring *old = &kring->old;
-    take(kring, kring->rhead, old->tail);
+    take(kring, old->head, old->tail);
     nm_kring_reinitialise(kring, UINT32_MAX, UINT32_MAX);
     give_all(kring);
-    old->tail = kring->hwtail;
+    WRITE_ONCE(old->head, kring->hwcur);
+    store_release(&old->tail, kring->hwtail);
     WRITE_ONCE(*word(old, old->layout->cur), kring->hwcur);
     if (old->layout->reserved) WRITE_ONCE(*word(old, old->layout->reserved), 0);
 }
 
-int nm_old_ring_sync(struct nm_kring *kring, uint32_t caller, bool *ready) {
+int nm_old_ring_sync(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
+                     bool *ready) {
     struct nm_old_ring *old = &kring->old;
+    uint16_t flags = READ_ONCE(*half(old, old->layout->flags));
     struct position position = read_position(kring);
     int error = 0;
     if (position.good) {
-        take(kring, kring->rhead, position.head);
+        take(kring, old->head, position.head);
+        WRITE_ONCE(old->head, position.head);
     } else {
         reinitialise(kring);
         error = -EINVAL;
         position.head = position.cur = kring->hwcur;
     }
     int failed = 0;
+    nm_kring_forward(file, kring, position.head, flags & old->layout->ring_flags);
     /* As with today's rings: what has arrived is shown, nothing is sent. */
     if (position.good || kring->dir == NM_RX)
         failed = nm_kring_advance(kring, position.head, position.cur, caller);
     publish(kring, position.cur);
     if (kring->dir == NM_RX && old->layout->ts)
-        nm_stamp(READ_ONCE(*half(old, old->layout->flags)),
-                 (struct timeval *)(void *)(old->memory + old->layout->ts));
+        nm_stamp(flags, (struct timeval *)(void *)(old->memory + old->layout->ts));
     if (failed) return failed;
     *ready = position.cur != kring->hwtail;
     return error;
@@ -149,7 +153,7 @@ uint32_t nm_old_ring_cur(const struct nm_kring *kring) {
 
 uint32_t nm_old_ring_buffer(const struct nm_kring *kring, uint32_t k) {
     const struct nm_old_ring *old = &kring->old;
-    uint32_t tail = load_acquire(&old->tail), head = READ_ONCE(kring->rhead);
+    uint32_t tail = load_acquire(&old->tail), head = READ_ONCE(old->head);
     bool given = nm_kring_distance(kring, head, k) < nm_kring_distance(kring, head, tail);
     const struct netmap_slot *slot = given ? old_slot(old, k) : &kring->ring->slot[k];
     return READ_ONCE(slot->buf_idx);
@@ -164,7 +168,9 @@ void nm_old_ring_open(struct nm_kring *kring, const struct nm_ring_layout *layou
     uint32_t object = (uint32_t)nm_region_alloc(region, NM_POOL_RING);
     *old = (struct nm_old_ring){.layout = layout,
                                 .memory = nm_region_object(region, NM_POOL_RING, object),
-                                .object = object};
+                                .object = object,
+                                .head = kring->rhead,
+                                .tail = kring->hwtail};
     memset(old->memory, 0, nm_region_pool(region, NM_POOL_RING).objsize);
     struct netmap_ring *ring = (struct netmap_ring *)(void *)old->memory;
     ring->buf_ofs = (int64_t)(nm_region_offset(region, NM_POOL_BUF, 0) -
@@ -173,7 +179,6 @@ void nm_old_ring_open(struct nm_kring *kring, const struct nm_ring_layout *layou
     *half(old, layout->buf_size) = (uint16_t)kring->port->buffers.size;
     *word(old, layout->cur) = kring->rhead;
     give_all(kring);
-    old->tail = kring->hwtail;
     publish(kring, kring->rhead);
 }
 
@@ -181,9 +186,9 @@ void nm_old_ring_close(struct nm_kring *kring) {
     struct nm_old_ring *old = &kring->old;
     struct netmap_ring *ring = kring->ring;
     if (!old->layout) return;
-    take(kring, kring->rhead, old->tail);
-    WRITE_ONCE(ring->head, kring->rhead);
-    WRITE_ONCE(ring->cur, kring->rhead);
+    take(kring, old->head, old->tail);
+    WRITE_ONCE(ring->head, old->head);
+    WRITE_ONCE(ring->cur, old->head);
     WRITE_ONCE(ring->tail, kring->hwtail);
     nm_region_free(kring->port->region, NM_POOL_RING, old->object);
     *old = (struct nm_old_ring){0};

@@ -8,16 +8,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct nm_file;
 struct nm_kring;
 struct nm_ring_layout;
 
-/* Part of a kring. `tail` and `avail` are what the program was told. */
+/* Part of a kring. Slots [head, tail) have been given to the program, `avail` of them from its
+ * `cur` on; changed by syncs alone, and read by the census too. */
 struct nm_old_ring {
     const struct nm_ring_layout *layout; /* NULL: there is none, its users know today's rings */
     char *memory;
     uint32_t object;
-    uint32_t tail;  /* slots [rhead, tail) have been given to the program */
-    uint32_t avail; /* of these, those from `cur` on */
+    uint32_t head, tail, avail;
 };
 
 /* The ring's first user knows rings of that layout: makes one that says what the engine's says. An
@@ -28,7 +29,8 @@ void nm_old_ring_close(struct nm_kring *kring);
 
 /* One sync of a ring that has an old one, its busy flag held, as sync_ring in ring_core.c. A bad
  * index re-initialises the ring and is -EINVAL. */
-int nm_old_ring_sync(struct nm_kring *kring, uint32_t caller, bool *ready);
+int nm_old_ring_sync(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
+                     bool *ready);
 /* What the program has as its position, any number. */
 uint32_t nm_old_ring_cur(const struct nm_kring *kring);
 /* The buffer that slot `k` names: the program's word for slots it has been given. */

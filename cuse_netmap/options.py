@@ -8,6 +8,7 @@ A table of the configuration is a frozen dataclass whose fields are made by `int
 import dataclasses
 import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -68,6 +69,19 @@ def text(default: str, pattern: str, allowed: str, *, live: bool = False) -> str
         return value if isinstance(value, str) and re.fullmatch(pattern, value) else _refuse()
 
     return _declare(default, Kind(read, allowed, live))
+
+
+def words(allowed: str) -> tuple[str, ...]:
+    """Words, as a shell splits a string, or as an array has them; none by default."""
+
+    def read(value: object) -> object:
+        if isinstance(value, str):
+            return tuple(shlex.split(value))  # a ValueError if a quote is not closed
+        if isinstance(value, list) and all(isinstance(word, str) for word in value):
+            return tuple(value)
+        return _refuse()
+
+    return _declare((), Kind(read, allowed, live=False))
 
 
 def octal(default: int, pattern: str, allowed: str, *, live: bool = False) -> int:

@@ -96,6 +96,13 @@ static bool no_timestamp;
 
 void nm_set_no_timestamp(bool on) { WRITE_ONCE(no_timestamp, on); }
 
+void nm_stamp(uint32_t flags, struct timeval *ts) {
+    struct timeval now;
+    if (READ_ONCE(no_timestamp) && !(flags & NR_TIMESTAMP)) return;
+    gettimeofday(&now, NULL);
+    *ts = now;
+}
+
 static bool forward_all;
 
 void nm_set_forward_all(bool on) { WRITE_ONCE(forward_all, on); }
@@ -105,19 +112,13 @@ static bool may_forward_down(const struct nm_file *file) {
     return !file->first[NM_TX] && file->last[NM_TX] >= file->port->num_rings[NM_TX];
 }
 
-static void forward(const struct nm_file *file, struct nm_kring *kring, uint32_t head) {
+void nm_kring_forward(const struct nm_file *file, struct nm_kring *kring, uint32_t head,
+                      uint32_t flags) {
     kring->forwarded = false;
     if (kring->dir == NM_TX || !kring->port->ops->forward) return;
     bool all = READ_ONCE(forward_all);
-    if (!all && !(READ_ONCE(kring->ring->flags) & NR_FORWARD)) return;
+    if (!all && !(flags & NR_FORWARD)) return;
     kring->forwarded = kring->port->ops->forward(kring, head, all, may_forward_down(file));
-}
-
-void nm_stamp(uint32_t flags, struct timeval *ts) {
-    struct timeval now;
-    if (READ_ONCE(no_timestamp) && !(flags & NR_TIMESTAMP)) return;
-    gettimeofday(&now, NULL);
-    *ts = now;
 }
 
 /* One sync of one ring, its busy flag held. `ready` tells whether the client has room or packets
@@ -125,7 +126,7 @@ void nm_stamp(uint32_t flags, struct timeval *ts) {
 static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_t caller,
                      bool *ready) {
     if (__builtin_expect(kring->old.layout != NULL, 0))
-        return nm_old_ring_sync(kring, caller, ready);
+        return nm_old_ring_sync(file, kring, caller, ready);
     struct netmap_ring *ring = kring->ring;
     uint32_t head = load_acquire(&ring->head);
     uint32_t cur = READ_ONCE(ring->cur);
@@ -141,7 +142,7 @@ static int sync_ring(const struct nm_file *file, struct nm_kring *kring, uint32_
         if (kring->dir == NM_TX) return error;
         head = kring->hwcur; /* nothing is given back, but what has arrived is shown */
     }
-    forward(file, kring, head);
+    nm_kring_forward(file, kring, head, READ_ONCE(ring->flags));
     int failed = sync_at(kring, head, caller);
     store_release(&ring->tail, kring->hwtail);
     if (kring->dir == NM_RX) nm_stamp(READ_ONCE(ring->flags), &ring->ts);
@@ -244,7 +245,7 @@ static int poll_ring(const struct nm_file *file, struct nm_kring *kring, bool wa
 }
 
 /* Whether its user has left something to be sent. */
-static bool pending(const struct nm_kring *kring) {
+static bool has_unsent(const struct nm_kring *kring) {
     bool old = kring->old.layout;
     uint32_t head = old ? nm_old_ring_cur(kring) : READ_ONCE(kring->ring->head);
     return head != READ_ONCE(kring->hwcur);
@@ -260,7 +261,7 @@ static int poll_rings(struct nm_file *file, struct nm_port *port, uint32_t event
         for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX] && some >= 0; i++) {
             struct nm_kring *kring = &port->krings[NM_TX][i];
             bool unsatisfied = want_tx && !(revents & EVENTS_OF(NM_TX));
-            if (unsatisfied || pending(kring))
+            if (unsatisfied || has_unsent(kring))
                 revents |= some = poll_ring(file, kring, arm && unsatisfied, caller);
         }
     }
@@ -272,7 +273,7 @@ static int poll_rings(struct nm_file *file, struct nm_port *port, uint32_t event
     if (revents & FORWARDED) {
         for (uint32_t i = file->first[NM_TX]; i < file->last[NM_TX]; i++) {
             struct nm_kring *kring = &port->krings[NM_TX][i];
-            if (pending(kring)) revents |= poll_ring(file, kring, false, caller);
+            if (has_unsent(kring)) revents |= poll_ring(file, kring, false, caller);
         }
     }
     if (READ_ONCE(port->gone)) revents |= POLLERR;

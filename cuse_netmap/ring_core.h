@@ -236,6 +236,10 @@ void nm_kring_lock(struct nm_kring *kring);
 void nm_kring_unlock(struct nm_kring *kring);
 int nm_kring_advance(struct nm_kring *kring, uint32_t head, uint32_t cur, uint32_t caller);
 bool nm_kring_try_lock(struct nm_kring *kring);
+/* What port_ops.forward is about, on the way to a sync: whether rings that say NR_FORWARD, or all,
+ * are to, by their `flags`. */
+void nm_kring_forward(const struct nm_file *file, struct nm_kring *kring, uint32_t head,
+                      uint32_t flags);
 /* A client got its ring wrong: slots are made harmless, and if an index that it left is outside the
  * ring, head, cur and tail are the engine's own again. */
 void nm_kring_reinitialise(struct nm_kring *kring, uint32_t head, uint32_t cur);
@@ -262,6 +266,10 @@ static inline uint32_t nm_kring_next(const struct nm_kring *kring, uint32_t slot
 
 static inline uint32_t nm_kring_prev(const struct nm_kring *kring, uint32_t slot) {
     return slot ? slot - 1 : kring->num_slots - 1;
+}
+
+static inline uint32_t nm_kring_back(const struct nm_kring *kring, uint32_t slot, uint32_t slots) {
+    return slot >= slots ? slot - slots : slot + kring->num_slots - slots;
 }
 
 /* Slots from `from` up to, not including, `to`. */

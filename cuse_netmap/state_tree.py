@@ -83,8 +83,19 @@ def _port(registry: Registry, _name: str, view: PortView) -> Folder:
             "mtu": File(lambda: port.mtu),
             "gone": File(lambda: int(port.gone)),
             **{direction: _direction(port, direction) for direction in DIRECTIONS},
+            **_device(view),
         }
     )
+
+
+def _device(view: PortView) -> dict[str, File | Folder]:
+    """What the backend says of the device, if it says anything."""
+    names = list(view.facts())
+    return {"device": Fixed({name: File(partial(_fact, view, name)) for name in names})} if names else {}
+
+
+def _fact(view: PortView, name: str) -> object:
+    return view.facts().get(name, "")
 
 
 def _direction(port: Port, direction: str) -> Folder:

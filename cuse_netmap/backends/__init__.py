@@ -15,9 +15,10 @@ from cuse_netmap.options import PortOptions
 
 if TYPE_CHECKING:
     from cuse_netmap._core import Events, Port, Region
+    from cuse_netmap.config import Dpdk
 
 GROUP = "cuse_netmap.backends"
-OWN = ("tap", "null", "raw", "xdp", "auto")
+OWN = ("tap", "null", "raw", "xdp", "auto", "dpdk")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Place:
     events: "Events"
     namespace: int  # a descriptor, the caller's to close
     on_exit: str = "restore"  # what becomes of an interface whose host stack is disconnected: or "block"
+    dpdk: "Dpdk | None" = None  # [dpdk]
 
 
 class Interface:
@@ -47,6 +49,10 @@ class Interface:
         None: there is none.
         """
         return None
+
+    def facts(self) -> dict[str, object]:
+        """What there is to say of the device behind it now, by name; the backend's own."""
+        return {}
 
     def deleted(self) -> bool:
         """Somebody has deleted the interface."""

@@ -47,6 +47,9 @@ struct nm_backend_ops {
      * what it drops only. NULL: there is none. */
     int (*to_host)(void *queue, const struct nm_frame *frames, uint32_t count,
                    struct nm_ring_stats *stats);
+    /* How many of the frames taken last the device still reads where they are: their buffers are
+     * nobody else's until then. NULL: none. */
+    int (*in_flight)(void *queue);
     /* Receives packets of up to `per_packet` frames each while that many are left of `count`; sets
      * len and more of each frame it fills and returns how many. Longer packets are dropped and
      * counted. -EIO once the device is gone. */
@@ -60,6 +63,11 @@ struct nm_backend_ops {
     int (*event_fd)(void *queue);
     /* The one that becomes writable, if that is another. NULL: it is the same. */
     int (*tx_event_fd)(void *queue);
+    /* Instead of event_fd, for a backend that says so itself: `call`, once for each of EPOLLIN and
+     * EPOLLOUT armed, and with EPOLLERR when the device is gone, from a thread of its own, from
+     * listen (-errno) until close returns. */
+    int (*listen)(void *queue, bool (*call)(void *arg, uint32_t events), void *arg);
+    void (*arm)(void *queue, uint32_t events);
     /* It said EPOLLERR or EPOLLHUP: has the device gone? NULL: yes. */
     bool (*gone)(void *queue);
     /* Before the first rx: what comes from now on is received, and nothing that came before. -errno
@@ -74,9 +82,9 @@ struct nm_backend_ops {
     /* Behind the opening, with the region's books at hand (nm_region_lend): takes the buffers that
      * the queue needs for its own. close gives them back. */
     int (*lend)(void *queue, struct nm_refusal *why);
-    /* How many of the frames that tx has taken are the device's still: the latest ones, whose slots
-     * do not go back yet. -EIO once the device is gone. */
-    int (*in_flight)(void *queue);
+    /* Instead of in_flight, with the books of buffers in flight kept by the backend: how many
+     * frames of those that tx has taken are the device's still, the latest ones. */
+    uint32_t (*held)(void *queue);
     /* Behind the last tx: none is in flight any more, whatever the device does. */
     void (*settle)(void *queue);
 };

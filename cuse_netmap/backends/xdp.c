@@ -179,11 +179,11 @@ static int xdp_tx(void *opaque, const struct nm_frame *frames, uint32_t count,
     return error ? error : (int)done;
 }
 
-static int xdp_in_flight(void *opaque) {
+static uint32_t xdp_held(void *opaque) {
     struct nm_xdp_queue *queue = opaque;
-    int error = queue->away ? kick(queue) : 0;
+    if (queue->away) kick(queue);
     reap(queue);
-    return error ? error : (int)(queue->next - queue->oldest);
+    return queue->next - queue->oldest;
 }
 
 /* Frames that take the ordinary way out turn round there (steer.h). In generic mode XDP would have
@@ -225,7 +225,7 @@ static void xdp_settle(void *opaque) {
     while (queue->num_spares > NM_XDP_SPARES) /* that were kept at another time */
         nm_xdp_return(queue->device, queue->spares[--queue->num_spares]);
     uint64_t deadline = now_ms() + SETTLE_MS;
-    while (xdp_in_flight(queue) > 0 && now_ms() < deadline)
+    while (xdp_held(queue) > 0 && now_ms() < deadline)
         usleep(1000);
     for (; queue->oldest != queue->next; queue->oldest++) {
         struct nm_xdp_flight *oldest = flight(queue, queue->oldest);
@@ -395,7 +395,7 @@ static const struct nm_backend_ops operations = {.abi = NM_BACKEND_ABI,
                                                  .stop = xdp_stop,
                                                  .close = nm_xdp_close,
                                                  .lend = nm_xdp_lend,
-                                                 .in_flight = xdp_in_flight,
+                                                 .held = xdp_held,
                                                  .settle = xdp_settle};
 
 const struct nm_backend_ops *nm_xdp_backend(void) { return &operations; }

@@ -288,35 +288,41 @@ class Interfaces:
                 behind.close()
                 return
             port = behind.interface.port
-            behind.closing = not behind.stays and not port.files
+            # Of now: who leaves while we work is whoever catches up next's business.
+            closing = behind.closing = not behind.stays and not port.files
             connected = port.in_use(host=False), port.in_use(host=True)
             left_over = any(behind.host_rings) and not connected[1]
-            if connected == behind.connected and not left_over and not behind.closing:
+            if connected == behind.connected and not left_over and not closing:
                 return
-            if behind.closing and behind.notices:
+            if closing and behind.notices:
                 behind.notices.close()  # with the lock held: `changed` reads them
                 behind.notices = None
             try:
                 with self._working(behind):
-                    self._tell(behind, behind.interface, connected)
+                    if closing:
+                        self._give_back(behind, behind.interface)
+                    else:
+                        self._tell(behind, behind.interface, connected)
             finally:
-                if behind.closing:
+                if closing:
                     self.all.remove(behind)
+
+    @staticmethod
+    def _give_back(behind: Behind, interface: Interface) -> None:
+        try:
+            interface.bound(nic=False, host=False)
+        except Refused as refusal:
+            log.error("%s", refusal.reason)
+        finally:
+            behind.close()
 
     @staticmethod
     def _tell(behind: Behind, interface: Interface, connected: tuple[bool, bool]) -> None:
         nic, host = connected
-        try:
-            interface.bound(nic=nic, host=host)
-        except Refused as refusal:
-            if not behind.closing:
-                raise
-            log.error("%s", refusal.reason)
+        interface.bound(nic=nic, host=host)
         behind.connected = connected
         if not host:
             behind.host_rings = (0, 0)
-        if behind.closing:
-            behind.close()
 
     def follow(self, behind: Behind) -> None:
         """Lets an interface look at how it is now."""

@@ -76,6 +76,7 @@ class PortView:
     port: Port
     backend: str = ""
     description: str = ""
+    facts: Callable[[], dict[str, object]] = dict
 
 
 @dataclass(frozen=True)
@@ -342,7 +343,10 @@ class Registry:
 
     def ports(self) -> dict[str, PortView]:
         """All ports by name; one that only a descriptor has, such as a null port, has that one's number in its name."""
-        found = {name: PortView(wire.port, wire.backend, wire.description) for name, wire in self.wires.items()}
+        found = {
+            name: PortView(wire.port, wire.backend, wire.description, wire.interface.facts)
+            for name, wire in self.wires.items()
+        }
         found |= {name: PortView(port) for name, port in (*self.vale.ports(), *self.pipes.ports())}
         known = {id(view.port) for view in found.values()}
         for number, holder in self.holders.items():

@@ -7,19 +7,21 @@
 #include <sys/epoll.h>
 
 #include "barrier.h"
+#include "ports/flying.h"
 #include "ports/offload.h"
 #include "ports/ports.h"
 
 #define BATCH 256
 
 struct nic_queue {
-    void *queue; /* the backend's */
-    struct nm_watch *watch;
+    void *queue;               /* the backend's */
+    struct nm_watch *watch;    /* NULL: the backend wakes by itself */
     struct nm_watch *tx_watch; /* NULL: it is the same */
     struct nm_port *port;
     uint32_t rings[NM_DIRS]; /* its rings among the port's, if they are not too few */
-    bool tx_blocked;         /* the device took less than it was given */
-    bool tx_away;            /* the device has not given back all it took */
+    bool tx_blocked;         /* the device took less than it was given, or has buffers */
+    bool tx_away;            /* it has not given back all that it took */
+    struct nm_flying flying;
 };
 
 /* The wire, or the host's stack: the first queues' rings are the first rings. */
@@ -50,6 +52,13 @@ static struct nic_queue *queue_of(const struct nm_kring *kring) {
     return index < side->count ? &side->queues[index] : NULL;
 }
 
+/* Buffers of rings that are no more come back when the device is done with them. */
+static void recover(struct nic_queue *queue, uint32_t away) {
+    struct nm_flying *flying = &queue->flying;
+    nm_flying_settle(flying, queue->port->region, away);
+    nm_flying_recover(flying, queue->port->region, away > flying->count ? away - flying->count : 0);
+}
+
 /* The slots from `slot` on as frames, up to and including the last whole packet before `head`.
  * A chain of slots that is longer than netmap allows is cut there, so that none can last for ever.
  */
@@ -57,13 +66,14 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
                        struct nm_frame frames[BATCH]) {
     const struct nm_buffers *buffers = &kring->port->buffers;
     uint32_t n = 0, whole = 0, chain = 0;
+    bool may_send_twice = backend_of(kring)->held != NULL;
     for (; slot != head && n < BATCH; slot = nm_kring_next(kring, slot)) {
         const struct netmap_slot *s = &kring->ring->slot[slot];
         uint32_t index = READ_ONCE(s->buf_idx);
         uint32_t len = READ_ONCE(s->len);
         bool more = READ_ONCE(s->flags) & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
         uint32_t offset = nm_slot_offset(kring, s);
-        char *data = nm_buffer_to_read(buffers, index);
+        char *data = (may_send_twice ? nm_buffer_to_read : nm_buffer)(buffers, index);
         bool bad = data == buffers->base;
         kring->stats.bad_slots += bad;
         if (len > buffers->size - offset) len = buffers->size - offset;
@@ -85,27 +95,36 @@ static int sink(struct nm_kring *kring, uint32_t head) {
     return 0;
 }
 
-/* The slots that the device has done with, which are all where it takes copies. */
-static int take_back(struct nm_kring *kring, struct nic_queue *queue) {
-    int (*in_flight)(void *) = backend_of(kring)->in_flight;
-    int away = in_flight ? in_flight(queue->queue) : 0;
-    if (away < 0) return away;
-    uint32_t back = kring->hwcur + kring->num_slots - 1 - (uint32_t)away;
-    kring->hwtail = back % kring->num_slots;
-    queue->tx_away = away > 0;
-    return 0;
+/* Of the frames just taken, those that the device still reads keep their buffers; others of before
+ * come back. How many of the ring's frames are under way. */
+static uint32_t follow(struct nm_kring *kring, struct nic_queue *queue,
+                       const struct nm_frame *frames, uint32_t taken) {
+    const struct nm_backend_ops *backend = backend_of(kring);
+    if (backend->held) return backend->held(queue->queue);
+    if (!backend->in_flight) return 0;
+    const struct nm_buffers *buffers = &kring->port->buffers;
+    uint32_t away = (uint32_t)backend->in_flight(queue->queue);
+    uint32_t new = away < taken ? away : taken;
+    nm_flying_settle(&queue->flying, kring->port->region, away - new);
+    for (uint32_t i = taken - new; i < taken; i++) {
+        size_t offset = (size_t)(frames[i].data - buffers->base);
+        nm_flying_add(&queue->flying, kring->port->region, (uint32_t)(offset / buffers->size));
+    }
+    return queue->flying.count;
 }
 
 static int nic_txsync(struct nm_kring *kring, uint32_t head) {
     struct nm_frame frames[BATCH];
     struct nic_queue *queue = queue_of(kring);
     if (!queue) return sink(kring, head);
+    const struct nm_backend_ops *backend = backend_of(kring);
     int error = 0;
+    uint32_t away = follow(kring, queue, NULL, 0);
     queue->tx_blocked = false;
     while (kring->hwcur != head) {
         uint32_t count = gather(kring, kring->hwcur, head, frames);
         if (!count) break; /* the rest of a packet is still to come */
-        int taken = backend_of(kring)->tx(queue->queue, frames, count, &kring->stats);
+        int taken = backend->tx(queue->queue, frames, count, &kring->stats);
         if (taken < 0) {
             error = taken;
             break;
@@ -117,11 +136,14 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
                 WRITE_ONCE(slot->flags, (uint16_t)(flags & ~(NS_BUF_CHANGED | NS_REPORT)));
             kring->hwcur = nm_kring_next(kring, kring->hwcur);
         }
+        away = follow(kring, queue, frames, (uint32_t)taken);
         queue->tx_blocked = (uint32_t)taken < count;
         if (queue->tx_blocked) break;
     }
-    int gone = take_back(kring, queue);
-    return error ? error : gone;
+    queue->tx_away = away > 0;
+    queue->tx_blocked |= queue->tx_away && !backend->held;
+    kring->hwtail = nm_kring_prev(kring, nm_kring_back(kring, kring->hwcur, away));
+    return error;
 }
 
 #define LINK_HEADERS 18 /* bytes before the MTU counts: Ethernet and one VLAN tag */
@@ -324,10 +346,16 @@ static int nic_sync(struct nm_kring *kring, uint32_t head) {
 static void nic_arm(struct nm_kring *kring, bool ready) {
     const struct nic_queue *queue = queue_of(kring);
     if (!queue) return;
+    uint32_t events = 0;
     if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring)))
-        nm_watch_arm(queue->watch, EPOLLIN);
-    if (kring->dir == NM_TX && (queue->tx_blocked || (queue->tx_away && !ready)))
-        nm_watch_arm(queue->tx_watch ? queue->tx_watch : queue->watch, EPOLLOUT);
+        events = EPOLLIN;
+    if (kring->dir == NM_TX && (queue->tx_blocked || (queue->tx_away && !ready))) events = EPOLLOUT;
+    if (!events) return;
+    if (!queue->watch)
+        backend_of(kring)->arm(queue->queue, events);
+    else
+        nm_watch_arm(events == EPOLLOUT && queue->tx_watch ? queue->tx_watch : queue->watch,
+                     events);
 }
 
 static bool queue_event(void *arg, uint32_t events) {
@@ -347,19 +375,30 @@ static bool queue_event(void *arg, uint32_t events) {
 }
 
 static int nic_start(struct nm_kring *kring, struct nm_refusal *why) {
-    const struct nic_queue *queue = queue_of(kring);
-    if (!queue || kring->dir == NM_TX) return 0;
-    int error = backend_of(kring)->start(queue->queue, &kring->stats);
+    struct nic_queue *queue = queue_of(kring);
+    if (!queue) return 0;
+    const struct nm_backend_ops *backend = backend_of(kring);
+    if (kring->dir == NM_TX) {
+        if (backend->in_flight) recover(queue, (uint32_t)backend->in_flight(queue->queue));
+        return 0;
+    }
+    int error = backend->start(queue->queue, &kring->stats);
     if (!error) return 0;
     return nm_refuse(why, -error, "receiving on %s: %s", kring->port->name, strerror(-error));
 }
 
 static void nic_stop(struct nm_kring *kring) {
-    const struct nic_queue *queue = queue_of(kring);
+    struct nic_queue *queue = queue_of(kring);
     if (!queue) return;
     const struct nm_backend_ops *backend = backend_of(kring);
-    if (kring->dir == NM_RX) backend->stop(queue->queue);
-    if (kring->dir == NM_TX && backend->settle) backend->settle(queue->queue);
+    if (kring->dir == NM_RX) {
+        backend->stop(queue->queue);
+    } else if (backend->settle) {
+        backend->settle(queue->queue);
+    } else if (backend->in_flight) {
+        recover(queue, (uint32_t)backend->in_flight(queue->queue));
+        nm_flying_abandon(&queue->flying);
+    }
 }
 
 /* ---- life -------------------------------------------------------------------------------------
@@ -375,6 +414,10 @@ static void close_side(struct side *side) {
         nm_watch_destroy(side->queues[i].watch);
         nm_watch_destroy(side->queues[i].tx_watch);
         side->backend->close(side->queues[i].queue);
+    }
+    for (uint32_t i = 0; i < side->count; i++) { /* nothing is under way any more */
+        recover(&side->queues[i], 0);
+        nm_flying_fini(&side->queues[i].flying);
     }
     free(side->queues);
     *side = (struct side){0};
@@ -406,11 +449,17 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
     }
     for (uint32_t i = 0; i < count && !error; i++) {
         struct nic_queue *queue = &side->queues[i];
+        if (backend->in_flight) error = nm_flying_init(&queue->flying, port->num_slots[NM_TX]);
+        if (error) break;
+        if (backend->listen) {
+            error = backend->listen(queue->queue, queue_event, queue);
+            continue;
+        }
         error = nm_watch_create(events, backend->event_fd(queue->queue), queue_event, queue,
                                 &queue->watch);
         if (error || !backend->tx_event_fd) continue;
-        error = nm_watch_create(events, backend->tx_event_fd(queue->queue), queue_event, queue,
-                                &queue->tx_watch);
+        error = nm_watch_create_idle(events, backend->tx_event_fd(queue->queue), queue_event, queue,
+                                     &queue->tx_watch);
     }
     if (!error) return 0;
     close_side(side);
@@ -444,9 +493,10 @@ static const struct nm_port_ops nic_ops = {.kind = "nic",
                                            .arm = nic_arm,
                                            .destroy = nic_destroy};
 
-int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
-                  const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
-                  uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
+int nm_nic_create_sized(struct nm_region *region, struct nm_events *events, const char *name,
+                        const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
+                        const uint32_t rings[NM_DIRS], const uint32_t slots[NM_DIRS],
+                        struct nm_port **out, struct nm_refusal *why) {
     if (backend->abi != NM_BACKEND_ABI) /* nothing else of it can be relied on, not its close */
         return nm_refuse(why, EINVAL,
                          "the backend of %s was compiled with another version's backend.h", name);
@@ -459,8 +509,8 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
     struct nm_port_config config = {.name = name,
                                     .ops = &nic_ops,
                                     .private = nic,
-                                    .rings = {num_queues, num_queues},
-                                    .slots = {num_slots, num_slots},
+                                    .rings = {rings[NM_RX], rings[NM_TX]},
+                                    .slots = {slots[NM_RX], slots[NM_TX]},
                                     .has_host = true};
     int error = nm_port_create(region, &config, out, why);
     if (error) {
@@ -489,6 +539,15 @@ int nm_nic_set_wire(struct nm_port *port, const struct nm_backend_ops *backend, 
     for_each_wire_ring(port, nm_kring_wake); /* nothing watches for sleepers any more */
     if (error) nm_port_gone(port);
     return error;
+}
+
+int nm_nic_create(struct nm_region *region, struct nm_events *events, const char *name,
+                  const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
+                  uint32_t num_slots, struct nm_port **out, struct nm_refusal *why) {
+    const uint32_t rings[NM_DIRS] = {num_queues, num_queues};
+    const uint32_t slots[NM_DIRS] = {num_slots, num_slots};
+    return nm_nic_create_sized(region, events, name, backend, queues, num_queues, rings, slots, out,
+                               why);
 }
 
 int nm_nic_set_host(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,

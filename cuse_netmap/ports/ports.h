@@ -21,6 +21,13 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
 int nm_nic_set_wire(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
                     uint32_t num_queues, struct nm_refusal *why);
 
+/* The same as nm_nic_create with as many rings, and slots in them, as is said of each direction; no
+ * ring is without a queue. */
+int nm_nic_create_sized(struct nm_region *region, struct nm_events *events, const char *name,
+                        const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
+                        const uint32_t rings[NM_DIRS], const uint32_t slots[NM_DIRS],
+                        struct nm_port **out, struct nm_refusal *why);
+
 /* What stands behind the interface's host rings: a queue for each, which it takes over, also when
  * it fails; none: nothing. While no host ring is bound. */
 int nm_nic_set_host(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,

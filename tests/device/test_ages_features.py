@@ -7,13 +7,16 @@ import select
 from collections.abc import Iterator
 
 import pytest
+from tests.device.interfaces.test_interface_forward import listener
 
-from cuse_netmap.client import NS_INDIRECT, NS_MOREFRAG, Port
+from cuse_netmap.client import NR_FORWARD, NS_FORWARD, NS_INDIRECT, NS_MOREFRAG, Port
 from cuse_netmap.control.requests import Flag, OffsetsBody, OptionType, PortHeader, Register, RequestType
-from tests.support.host import frame
+from tests.support.host import Host, frame, number_of
 from tests.support.ioctls import Block, device, free_buffers, option, register, request, settled
 from tests.support.old import AGES, API_3, API_5, OF_2011, PAGE, SW_RING, Age, OldPort
 from tests.support.patience import at_most
+from tests.support.steps import wait_until
+from tests.support.veth import QUIET, Wire, received
 
 pytestmark = pytest.mark.usefixtures("wires")
 
@@ -175,3 +178,28 @@ def test_a_switch_delivers_to_all_ages_at_once(age: Age) -> None:
         for port in (old, five):
             assert port.poll(select.POLLIN, at_most(5)) == select.POLLIN
             assert port.rx().take() == [frame(number) for number in range(50)]
+
+
+@ages
+def test_marked_frames_of_the_wire_go_on_to_the_host_where_programs_could_mark_them(
+    age: Age, near: Wire, far: Host
+) -> None:
+    """ABI.md 10.2: NS_FORWARD and NR_FORWARD are of API 3; before, these bits mean nothing."""
+    with OldPort(age, "v0") as port, listener(near.near) as heard:
+        ring = port.rx()
+        at = ring.offset + age.ring_flags
+        port.memory[at : at + 2] = NR_FORWARD.to_bytes(2, "little")
+        far.send(*(frame(number) for number in range(10)))
+
+        def filled() -> bool:
+            port.rxsync()
+            return ring.avail >= 10
+
+        wait_until(filled)
+        for k in range(ring.avail):
+            buf_idx, length, _ = ring.slot(k)
+            ring.set_slot(k, buf_idx, length, NS_FORWARD if number_of(ring.read(buf_idx, 18)) % 2 == 0 else 0)
+        ring.take()
+        port.rxsync()
+        wanted = [frame(number) for number in range(0, 10, 2)] if age in (API_3, API_5) else []
+        assert received(heard, QUIET, wanted=len(wanted) + 1) == wanted

@@ -48,8 +48,8 @@ def start() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
     started: list[subprocess.Popen[str]] = []
 
     def call(*command: str, tap: str = "tap0") -> "subprocess.Popen[str]":
-        words = [*COMMAND, "run", f"--tap={tap}", f"--device={MINE}", "--", *command]
-        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True, process_group=0))
+        words, pipe = [*COMMAND, "run", f"--tap={tap}", f"--device={MINE}", "--", *command], subprocess.PIPE
+        started.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, process_group=0))
         assert started[-1].stdout
         assert started[-1].stdout.readline() == "started\n"
         return started[-1]
@@ -235,7 +235,7 @@ def test_a_signal_sent_to_run_alone_reaches_the_program(
 
 
 def test_run_killed_outright_leaves_no_daemon(start: Callable[..., "subprocess.Popen[str]"]) -> None:
-    running = start("sh", "-c", "echo started; sleep 1")
+    running = start("sh", "-c", "echo started; exec cat")
     assert commands()
     running.kill()
     running.wait()
@@ -243,13 +243,15 @@ def test_run_killed_outright_leaves_no_daemon(start: Callable[..., "subprocess.P
 
 
 def test_a_device_that_dies_under_the_program_does_not_hang_run(
-    start: Callable[..., "subprocess.Popen[str]"],
+    start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    running = start("sh", "-c", "echo started; sleep 0.5; exit 4")
+    killed = tmp_path / "killed"
+    running = start("sh", "-c", f"echo started; until test -e {killed}; do sleep 0.1; done; exit 4")
     daemons = [p.parent.name for p in Path("/proc").glob("[0-9]*/cmdline") if "--lifeline-fd" in _read(p)]
     mine = [int(pid) for pid in daemons if MINE in _read(Path("/proc", pid, "cmdline"))]
     assert len(mine) == 1
     os.kill(mine[0], signal.SIGKILL)
+    killed.touch()
     assert running.wait(SOON) == 4
     # A daemon that is killed cannot tidy: the next one does.
     assert run("true").returncode == 0

@@ -28,6 +28,12 @@ pytestmark = [
 ]
 
 SIZE = 343019520
+MAP_FIXED = 0x10
+FAILED = ctypes.c_void_p(-1).value
+mapped = ctypes.CDLL(None, use_errno=True).mmap
+mapped.restype = ctypes.c_void_p
+mapped.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+
 NULL_PORT = Register(mode=Mode.NULL, mem_id=GLOBAL_MEM_ID)
 
 
@@ -94,15 +100,43 @@ def test_length_and_offset_are_the_regions(daemon: Daemon, port: Port) -> None:
     """ABI.md 8: offset and length within the region, else EINVAL. The FUSE door cannot refuse."""
     if daemon.mmap != "helper":
         pytest.skip("the FUSE door is over the device: the kernel asks nobody")
-    call = ctypes.CDLL(None, use_errno=True).mmap
-    call.restype = ctypes.c_void_p
-    call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-    read_write, shared, failed = 3, 1, ctypes.c_void_p(-1).value
-    assert call(None, SIZE, read_write, shared, port.fd, 0) != failed
-    assert call(None, 4096, read_write, shared, port.fd, SIZE - 4096) != failed
+    read_write = mmap.PROT_READ | mmap.PROT_WRITE
+    assert mapped(None, SIZE, read_write, mmap.MAP_SHARED, port.fd, 0) != FAILED
+    assert mapped(None, 4096, read_write, mmap.MAP_SHARED, port.fd, SIZE - 4096) != FAILED
     for length, offset in ((SIZE + 4096, 0), (4096, SIZE), (SIZE, 4096)):
-        assert call(None, length, read_write, shared, port.fd, offset) == failed
+        assert mapped(None, length, read_write, mmap.MAP_SHARED, port.fd, offset) == FAILED
         assert ctypes.get_errno() == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("protection", "flags", "seen"),
+    [
+        (mmap.PROT_READ, mmap.MAP_SHARED, "r--s"),
+        (mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED, "rw-s"),
+        (mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, "rw-p"),
+    ],
+)
+def test_address_offset_protection_and_flags_are_the_programs(
+    port: Port, protection: int, flags: int, seen: str
+) -> None:
+    """Issue D: offset, length, protection and flags honoured; whichever door maps."""
+    place = mapped(None, 2 * 4096, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+    page, within = divmod(port.if_offset, 4096)
+    assert mapped(place, 4096, protection, flags | MAP_FIXED, port.fd, page * 4096) == place
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    (ours,) = [line for line in lines if line[0] == f"{place:x}-{place + 4096:x}"]
+    assert (ours[1], int(ours[2], 16)) == (seen, page * 4096)
+    assert ctypes.string_at(place + within, 11) == b"null:helper"
+
+
+def test_a_descriptor_for_reading_is_not_mapped_for_writing(daemon: Daemon) -> None:
+    """The kernel's own EACCES, to which the helper adds nothing."""
+    del daemon
+    fd = os.open("/dev/netmap", os.O_RDONLY)
+    read_write = mmap.PROT_READ | mmap.PROT_WRITE
+    assert mapped(None, 4096, read_write, mmap.MAP_SHARED, fd, 0) == FAILED
+    assert ctypes.get_errno() == errno.EACCES
+    os.close(fd)
 
 
 def test_other_mappings_are_untouched(port: Port) -> None:

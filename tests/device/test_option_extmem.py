@@ -30,6 +30,7 @@ from tests.support import program
 from tests.support.daemon import Daemon
 from tests.support.host import frame
 from tests.support.ioctls import Block, device, header, ioctl, option, register, request, settled, status
+from tests.support.old import API_5, OldPort
 from tests.support.patience import at_most
 
 pytestmark = pytest.mark.usefixtures("wires")
@@ -102,6 +103,14 @@ def test_a_vale_port_lives_in_the_programs_memory(memory: mmap.mmap) -> None:
             other.send(frame(i + 1, 60 + i % 1000))
             assert other.receive() == frame(i, 100 + i % 1000)
             assert port.receive() == frame(i + 1, 60 + i % 1000)
+
+
+def test_programs_that_know_one_region_do_not_get_into_another(memory: mmap.mmap) -> None:
+    """docs/compatibility.md: API 10 and before map region 1, whatever they register."""
+    with brought("vale0:a", memory), OldPort(API_5) as old:
+        assert old.regif("vale0:a") == errno.EINVAL
+        assert old.regif("vale0:a", version=10) == errno.EINVAL
+        assert old.regif("vale0:b") == 0
 
 
 def test_nothing_of_it_is_in_the_programs_own_region_flags_but_that_it_is_private(memory: mmap.mmap) -> None:

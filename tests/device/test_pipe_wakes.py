@@ -11,6 +11,7 @@ import pytest
 from cuse_netmap.client import Port
 from tests.support.daemon import Daemon
 from tests.support.host import frame, number_of
+from tests.support.patience import at_most
 from tests.support.program import Program
 
 ROUNDS = 20000  # of some ten microseconds each: polls learn to wait in a few
@@ -34,7 +35,7 @@ def test_no_wake_is_lost_between_programs_that_answer_each_other(
     with Program(echo, "netmap:answers}1", LENGTH, ROUNDS) as one:
         one.wait_for("ready")
         with Program(echo, "netmap:answers{1", LENGTH, ROUNDS, "begin") as other:
-            assert (one.process.wait(50), other.process.wait(10)) == (0, 0)
+            assert (one.wait(at_most(50)), other.wait(at_most(10))) == (0, 0)
 
 
 def test_a_descriptor_that_one_thread_has_polled_wakes_several(near: Port, client_program: Callable[..., Path]) -> None:
@@ -44,12 +45,14 @@ def test_a_descriptor_that_one_thread_has_polled_wakes_several(near: Port, clien
         echo.wait_for("ready")
         for number in range(rounds):
             near.send(frame(number))
-            assert near.poll(select.POLLIN, 5) == select.POLLIN, f"round {number}"
+            assert near.poll(select.POLLIN, at_most(5)) == select.POLLIN, f"round {number}"
             assert [number_of(data) for data in near.take()] == [number]
-        assert echo.process.wait(10) == 0
+        assert echo.wait(at_most(10)) == 0
     woken: list[int] = []
     with Port("answers}1") as far:
-        waiters = [threading.Thread(target=lambda: woken.append(near.poll(select.POLLIN, 5))) for _ in range(5)]
+        waiters = [
+            threading.Thread(target=lambda: woken.append(near.poll(select.POLLIN, at_most(5)))) for _ in range(5)
+        ]
         for waiter in waiters:
             waiter.start()
         far.send(frame(1))

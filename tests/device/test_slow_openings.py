@@ -11,11 +11,13 @@ import pytest
 
 from cuse_netmap.backends import claims
 from cuse_netmap.client import Port
+from cuse_netmap.control.requests import Mode, Register
 from cuse_netmap.namespace import network_namespace
 from tests.support.daemon import Daemon
 from tests.support.packages import on_path
 from tests.support.patience import at_most
 from tests.support.program import Program
+from tests.support.state import STATE
 from tests.support.steps import refused, wait_until
 from tests.support.veth import Wire
 
@@ -185,6 +187,33 @@ def test_the_one_who_waits_gets_the_interface_though_the_one_who_opens_is_killed
             first.kill()
             gate.open()
             second.wait_for("ready")
+
+
+def test_who_leaves_while_the_host_is_told_of_another_leaving_is_not_forgotten(own: Wire, gates: Path) -> None:
+    """ABI.md 15: after the last close all is as before, whatever is being done when it comes."""
+    with Port("v0", Register(mode=Mode.SW)) as last:
+        first = Port("v0")
+        with Gate(gates, "v0.bound") as gate:
+            first.close()
+            gate.wait_for_opening()
+            last.close()
+            wait_until(lambda: not list(STATE.glob("clients/*")))
+            gate.open()
+    wait_until(lambda: not claims_in(own))
+    with Port("v0") as port:
+        port.txsync()
+
+
+def test_other_programs_go_on_while_a_host_is_told(own: Wire, gates: Path) -> None:
+    """DESIGN.md section 3: steering is slow work too."""
+    own.near.run("ip link add w0 type veth peer name w1")
+    port = Port("v0")
+    with Gate(gates, "v0.bound") as gate:
+        port.close()
+        gate.wait_for_opening()
+        for name in ("w0", "nil"):
+            with Port(name) as other:
+                other.txsync()
 
 
 def test_an_interface_deleted_while_it_opens_is_enxio(

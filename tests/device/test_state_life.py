@@ -199,14 +199,14 @@ def test_a_program_under_run_is_not_told_of_files_that_are_not_there(monkeypatch
 
 def start_run(*program: str) -> "subprocess.Popen[str]":
     words = [*COMMAND, "run", "--no-ports", f"--device={MINE}", "--", *program]
-    running = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert running.stdout
     assert running.stdout.readline() == "started\n"
     return running
 
 
 def test_run_killed_outright_leaves_no_folder() -> None:
-    running = start_run("sh", "-c", "echo started; exec sleep 1")
+    running = start_run("sh", "-c", "echo started; exec cat")
     assert left()
     running.kill()
     running.wait()
@@ -232,7 +232,7 @@ sys.exit(2)
 
 
 def test_what_both_killed_leave_is_an_empty_folder_that_cleanup_removes() -> None:
-    running = start_run("sh", "-c", "echo started; exec sleep 1")
+    running = start_run("sh", "-c", "echo started; exec cat")
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
     for pid in (running.pid, *map(int, children)):
         os.kill(pid, signal.SIGSTOP)

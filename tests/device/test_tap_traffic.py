@@ -57,6 +57,7 @@ def conversation(source: str, destination: str) -> list[Packet]:
     return packets
 
 
+@pytest.mark.door
 def test_scapy_receives_byte_for_byte_what_a_program_sends() -> None:
     sent = [bytes(packet) for packet in conversation(PROGRAM_MAC, HOST_MAC)]
     with Port("tap0") as port:
@@ -73,6 +74,7 @@ def test_scapy_receives_byte_for_byte_what_a_program_sends() -> None:
     assert [bytes(packet) for packet in sniffer.results or []] == sent
 
 
+@pytest.mark.door
 def test_a_program_receives_byte_for_byte_what_scapy_sends() -> None:
     sent = conversation(HOST_MAC, PROGRAM_MAC)
     source = bytes.fromhex(HOST_MAC.replace(":", ""))

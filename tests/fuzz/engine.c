@@ -301,11 +301,11 @@ static void play(struct nm_file *file) {
         *old_word(kring, layout->cur) = head;
         *old_word(kring, layout->avail) = below(4) ? room - moved : UINT32_MAX;
         if (layout->reserved) *old_word(kring, layout->reserved) = below(moved + 1);
+        *(uint16_t *)(void *)(kring->old.memory + layout->flags) = below(2) ? NR_FORWARD : 0;
         old++;
     } else {
         ring->head = head;
         ring->cur = below(4) ? head : kring->hwtail;
-        ring->flags = below(2) ? NR_FORWARD : 0;
     }
     bool chained = !below(3);
     for (uint32_t i = below(2 * kring->num_slots); i > 0; i--) {
@@ -314,7 +314,6 @@ static void play(struct nm_file *file) {
         if (!below(64)) slot->buf_idx = below(2) ? BUFFERS + below(2) : odd();
         slot->flags = chained ? NS_MOREFRAG | NS_BUF_CHANGED : 0;
         if (!below(16)) slot->flags |= NS_INDIRECT;
-        if (!below(4)) slot->flags |= NS_FORWARD;
         if (!layout || layout->slot == sizeof(*slot))
             slot->ptr = below(2) ? below(2 * BUFFER_SIZE) : (uintptr_t)files;
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Programs that behave, each in a thread: they send and receive on a pipe, a switch and interfaces,
- * while monitors of all these come and go and ports leave switches for others: monitors SEED STEPS,
- * under ThreadSanitizer. Nothing may race, what anybody sees must be a frame as it was sent, and
- * all memory must come back. */
+/* Programs of several ages that behave, each in a thread: they send and receive on a pipe, a switch
+ * and interfaces, while monitors of all these come and go, ports leave switches for others and old
+ * programs bind their rings anew: monitors SEED STEPS, under ThreadSanitizer. Nothing may race,
+ * what anybody sees must be a frame as it was sent, and all memory must come back. */
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -11,6 +11,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "ages.h"
 #include "barrier.h"
 #include "events.h"
 #include "ports/ports.h"
@@ -29,7 +30,7 @@ enum { PIPE, VALE = PIPE + 2, NIC = VALE + 2, ATTACHED, PORTS };
         if (!(condition)) fail(__LINE__, #condition);                                              \
     } while (0)
 
-static uint64_t seed, steps, shown;
+static uint64_t seed, steps, shown, rebound;
 static struct nm_region *region;
 static struct nm_events *events;
 static struct nm_port *ports[PORTS];
@@ -178,11 +179,49 @@ static void receive_some(struct program *program, struct netmap_ring *ring) {
     set_head(ring, head);
 }
 
+static uint32_t *old_word(const struct nm_old_ring *old, uint32_t offset) {
+    return (uint32_t *)(void *)(old->memory + offset);
+}
+
+/* A ring with avail and cur: what is sent or received there. */
+static void use_old(struct program *program, const struct nm_kring *kring) {
+    const struct nm_old_ring *old = &kring->old;
+    const struct nm_ring_layout *layout = old->layout;
+    uint32_t avail = load_acquire(old_word(old, layout->avail));
+    uint32_t cur = *old_word(old, layout->cur);
+    for (uint32_t n = below(&program->state, BURST); n && avail; n--, avail--) {
+        struct netmap_slot *slot =
+            (struct netmap_slot *)(void *)(old->memory + layout->header + cur * layout->slot);
+        if (kring->dir == NM_TX) {
+            slot->len = (uint16_t)(HEADER + 1 + below(&program->state, SIZE - HEADER));
+            write_frame(buffer_of(slot), slot->len, (int)n);
+            slot->flags = 0;
+        } else {
+            check_frame(buffer_of(slot), slot->len);
+            program->seen++;
+        }
+        cur = cur + 1 == kring->num_slots ? 0 : cur + 1;
+    }
+    WRITE_ONCE(*old_word(old, layout->avail), avail);
+    store_release(old_word(old, layout->cur), cur);
+}
+
+static void use_rings(struct program *program, bool monitor) {
+    struct nm_port *port = program->file.port;
+    struct nm_kring *tx = &port->krings[NM_TX][0], *rx = &port->krings[NM_RX][0];
+    if (tx->old.layout) {
+        use_old(program, tx);
+        use_old(program, rx);
+        return;
+    }
+    if (!monitor) send_some(program, tx->ring);
+    receive_some(program, rx->ring);
+}
+
 static void live(struct program *program, bool monitor) {
     struct nm_file *file = &program->file;
     for (uint32_t n = below(&program->state, 200); n; n--) {
-        if (!monitor) send_some(program, file->port->krings[NM_TX][0].ring);
-        receive_some(program, file->port->krings[NM_RX][0].ring);
+        use_rings(program, monitor);
         if (below(&program->state, 2)) {
             nm_file_poll(file, POLLIN | (monitor ? 0 : POLLOUT), below(&program->state, 2), 0);
         } else {
@@ -205,15 +244,18 @@ static void *run(void *arg) {
     struct program *program = arg;
     bool monitor = program->number >= OWNERS;
     for (uint64_t step = 0; step < steps; step++) {
+        static const uint32_t apis[] = {0, 3, 5, NM_API_PAGE};
         struct nmreq_register request = {.nr_mode = NR_REG_ALL_NIC};
         pthread_mutex_lock(&control);
         struct nm_port *port = choose(program, monitor);
+        if (!monitor) program->file.api = apis[below(&program->state, 4)];
         if (port) CHECK(!nm_file_register(&program->file, port, &request, NULL));
         pthread_mutex_unlock(&control);
         if (!port) continue;
         nm_file_activate(&program->file);
         live(program, monitor);
         pthread_mutex_lock(&control);
+        if (below(&program->state, 2)) nm_file_deactivate(&program->file);
         nm_file_unregister(&program->file);
         if (monitor) nm_port_destroy(port);
         pthread_mutex_unlock(&control);
@@ -233,15 +275,27 @@ static void join(struct nm_port *vale, struct nm_switch *sw) {
     CHECK(nm_vale_join(vale, sw, NULL) >= 0);
 }
 
-/* Whoever changes what is on which switch, with frames on their way. */
+/* NIOCREGIF once more, while the program syncs. */
+static void rebind(struct program *program) {
+    struct nmreq_register request = {.nr_mode = NR_REG_ALL_NIC};
+    int error = nm_file_rebind(&program->file, &request, NULL);
+    CHECK(!error || error == -EBUSY); /* it is not registered, or no program of old */
+    rebound += !error;
+}
+
+/* Whoever changes what is on which switch, and which rings programs have, with frames on their way.
+ */
 static void *rearrange(void *arg) {
+    struct program *programs = arg;
     uint64_t state = seed + 7;
-    (void)arg;
     while (!READ_ONCE(ended)) {
         struct nm_switch *sw = switches[!below(&state, 4)];
         struct nm_port *vale = ports[VALE + below(&state, 2)];
         pthread_mutex_lock(&control);
-        switch (below(&state, 3)) {
+        switch (below(&state, 4)) {
+        case 3:
+            rebind(&programs[below(&state, OWNERS)]);
+            break;
         case 0:
             nm_attachment_destroy(attachment);
             attach(sw);
@@ -262,10 +316,11 @@ static void *rearrange(void *arg) {
 static void run_all(void) {
     static struct program programs[OWNERS + MONITORS];
     pthread_t operator;
-    CHECK(!pthread_create(&operator, NULL, rearrange, NULL));
-    for (uint32_t i = 0; i < OWNERS + MONITORS; i++) {
+    for (uint32_t i = 0; i < OWNERS + MONITORS; i++)
         programs[i] = (struct program){
             .number = i, .state = (seed + i + 1) * 0x9e3779b97f4a7c15u, .file = {.wake = wake}};
+    CHECK(!pthread_create(&operator, NULL, rearrange, programs));
+    for (uint32_t i = 0; i < OWNERS + MONITORS; i++) {
         CHECK(!pthread_create(&programs[i].thread, NULL, run, &programs[i]));
     }
     for (uint32_t i = 0; i < OWNERS + MONITORS; i++)
@@ -305,7 +360,7 @@ int main(int argc, char **argv) {
         nm_switch_destroy(switches[i]);
     nm_events_destroy(events);
     nm_region_destroy(region);
-    printf("seed %llu: %llu frames seen by monitors\n", (unsigned long long)seed,
-           (unsigned long long)shown);
+    printf("seed %llu: %llu frames seen by monitors, %llu times rings bound anew\n",
+           (unsigned long long)seed, (unsigned long long)shown, (unsigned long long)rebound);
     return 0;
 }

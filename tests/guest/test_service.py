@@ -16,16 +16,17 @@ import pytest
 
 from tests.conftest import CLONE_NEWNET
 from tests.support.host import Host, frame
+from tests.support.patience import at_most
 from tests.support.ways import kernel_version
 
 CONFIG = Path("/etc/cuse-netmap/netmap.toml")
 NODE = Path("/dev/netmap")
 UNIT = "cuse-netmap.service"
-SOON = 30.0  # the guest is emulated: nothing is judged by time but what the issue names
+SOON = at_most(10.0)  # nothing is judged by time but what the issue names
 
 
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=90)
+    return subprocess.run(command, check=check, capture_output=True, text=True, timeout=at_most(30))
 
 
 def systemctl(*words: str) -> None:

@@ -10,7 +10,7 @@ from cuse_netmap.backends import tap
 from cuse_netmap.config import Change, Config, ConfigError, Memory, diff, load
 
 ROOT = Path(__file__).parents[2]
-TABLES = "[device], [log], [memory], [parameters], [interfaces], [ports.NAME]"
+TABLES = "[device], [log], [memory], [parameters], [interfaces], [dpdk], [ports.NAME]"
 
 
 @pytest.fixture
@@ -51,6 +51,7 @@ def test_example_file_states_every_key_at_its_default() -> None:
         config.memory,
         config.parameters,
         config.interfaces,
+        config.dpdk,
         config.ports["tap0"].options,
     ]
     assert keys == set().union(*(vars(table) for table in tables))
@@ -163,13 +164,20 @@ def test_port_name_of_an_interface_is_accepted(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw", "xdp", "auto"'),
-        ('backend = "dpdk"', '2: [ports.t] backend: is "dpdk", must be one of "tap", "null", "raw", "xdp", "auto"'),
-        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw", "xdp", "auto"'),
+        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw", "xdp", "auto", "dpdk"'),
+        (
+            'backend = "xyz"',
+            '2: [ports.t] backend: is "xyz", must be one of "tap", "null", "raw", "xdp", "auto", "dpdk"',
+        ),
+        (
+            'backend = ["tap"]',
+            '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw", "xdp", "auto", "dpdk"',
+        ),
     ],
 )
 def test_port_without_a_known_backend_is_refused(file: Path, line: str, what: str) -> None:
-    assert refusal(file, f"[ports.t]\n{line}\n") == what
+    known = '"tap", "null", "raw", "xdp", "auto", "dpdk"'
+    assert refusal(file, f"[ports.t]\n{line}\n") == f"{what}, must be one of {known}"
 
 
 def test_key_of_another_backend_is_refused(file: Path) -> None:
