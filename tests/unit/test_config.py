@@ -164,14 +164,14 @@ def test_port_name_of_an_interface_is_accepted(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw", "xdp", "auto", "dpdk"'),
+        ("", "1: [ports.t] backend: is missing"),
         (
             'backend = "xyz"',
-            '2: [ports.t] backend: is "xyz", must be one of "tap", "null", "raw", "xdp", "auto", "dpdk"',
+            '2: [ports.t] backend: is "xyz"',
         ),
         (
             'backend = ["tap"]',
-            '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw", "xdp", "auto", "dpdk"',
+            "2: [ports.t] backend: is an array",
         ),
     ],
 )
