@@ -51,6 +51,7 @@ from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Mode, Register
 sys.path.insert(0, ".")
 from tests.support.host import frame
+from tests.support.patience import at_most
 ring = int(sys.argv[1])
 with Port("wide", Register(mode=Mode.ONE_NIC, ringid=ring)) as port:
     print("ready", flush=True)
