@@ -39,12 +39,13 @@ SOURCES = {
     "packet": [HERE / "packet.c", PACKAGE / "programs" / "frame.c"],
     "bridge": [HERE / "bridge.c"],
     "flow": [HERE / "flow.c"],
+    "xdp": [HERE / "xdp.c", PACKAGE / "programs" / "frame.c"],
     "aged": [HERE / "aged.c"],
     "aged-3": [HERE / "aged.c"],
     "engine": [HERE / "engine.c", HERE.parent / "build" / "plain" / "libcuse_netmap_core.a"],
 }
 DEFINES = {"aged-3": ["-DNETMAP_OLD_API=3"]}
-LIBRARIES = {"fuse_noop": ["-luring"], "engine": ["-luring"]}
+LIBRARIES = {"fuse_noop": ["-luring"], "engine": ["-luring"], "xdp": ["-lxdp"]}
 CLONE_NEWNET = 0x40000000
 SYNC_ROUNDS, SYNC_CALLS = 15, 4000
 SEND_ROUNDS, SEND_FRAMES = 7, 500_000

@@ -40,7 +40,10 @@ class Kind:
     least_bridge: float = 0.45  # of what one sender sends through the backend
 
 
-KINDS = {"raw": Kind("raw", "packet", least_send=0.9, least_trafgen=1.0)}
+KINDS = {
+    "raw": Kind("raw", "packet", least_send=0.9, least_trafgen=1.0),
+    "xdp": Kind("xdp", "xdp", least_send=0.93, least_trafgen=None),
+}
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ exclusive = threading.RLock()
 TAP_BACKEND = lib.nm_tap_backend()
 NULL_BACKEND = lib.nm_null_backend()
 RAW_BACKEND = lib.nm_raw_backend()
+XDP_BACKEND = lib.nm_xdp_backend()
 
 
 def _text(pointer: Any) -> str:
@@ -421,10 +422,48 @@ class RawQueue:
         return out[0]
 
 
-def close_raw_queues(queues: Sequence[Any]) -> None:
+XDP_MODES = {
+    "best": lib.NM_XDP_BEST,
+    "zerocopy": lib.NM_XDP_ZEROCOPY,
+    "native": lib.NM_XDP_NATIVE,
+    "generic": lib.NM_XDP_GENERIC,
+}
+
+
+@dataclass(frozen=True)
+class XdpQueues:
+    """What nm_xdp_config asks for: AF_XDP sockets at all queues of an interface of this thread's network namespace."""
+
+    name: str
+    ifindex: int
+    queues: int
+    slots: int
+    buffers: int
+    frame_most: int
+
+    def open(self, region: Region, mode: str) -> list[Any]:
+        """mode: one of XDP_MODES. Refused as nm_xdp_open says."""
+        name = ffi.new("char[]", os.fsencode(self.name))
+        config = ffi.new("struct nm_xdp_config *", {**vars(self), "name": name, "mode": XDP_MODES[mode]})
+        vector, why = ffi.new("void *[]", self.queues), _Why()
+        why.check(lib.nm_xdp_open(config, region.pointer, vector, why.pointer))
+        return list(vector)
+
+
+def xdp_zero_copy(queues: Sequence[Any]) -> bool:
+    """Whether the driver reads and writes the buffers itself."""
+    return bool(lib.nm_xdp_zero_copy(queues[0]))
+
+
+def xdp_set_frame_most(queues: Sequence[Any], most: int) -> None:
+    """Bytes of a frame that may be sent by the interface of these queues."""
+    lib.nm_xdp_set_frame_most(queues[0], most)
+
+
+def close_queues(backend: Any, queues: Sequence[Any]) -> None:
     """Those that no port has taken over."""
     for queue in queues:
-        RAW_BACKEND.close(queue)
+        backend.close(queue)
 
 
 def _queue_vector(queues: Sequence[Any]) -> Any:
@@ -448,6 +487,13 @@ def nic_port(region: Region, events: Events, name: str, backend: Any, queues: Se
         )
     why.check(result)
     return Port(out[0])
+
+
+def set_wire(port: Port, backend: Any, queues: Sequence[Any]) -> None:
+    """Another backend behind an interface's hardware rings, bound or not; when it is refused the port is gone."""
+    why = _Why()
+    with exclusive:
+        why.check(lib.nm_nic_set_wire(port.pointer, backend, _queue_vector(queues), len(queues), why.pointer))
 
 
 def set_host_rings(port: Port, backend: Any, queues: Sequence[Any]) -> None:

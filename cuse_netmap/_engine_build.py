@@ -17,12 +17,13 @@ ffibuilder.set_source(
     #include "backends/raw.h"
     #include "backends/steer.h"
     #include "backends/tap.h"
+    #include "backends/xdp.h"
     #include "doors/door.h"
     #include "doors/inbox.h"
     #include "kloop.h"
     #include "ports/ports.h"
     """,
     include_dirs=["cuse_netmap", "cuse_netmap/include"],
-    libraries=["cuse_netmap_core", "uring"],
+    libraries=["cuse_netmap_core", "uring", "xdp"],
     extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"],
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from cuse_netmap.backends import BACKENDS
+from cuse_netmap.backends import BACKENDS, xdp
 from cuse_netmap.control.parameters import Settings
 from cuse_netmap.options import PortOptions, choice, fill, integer, kinds, octal, shown, text, words
 from cuse_netmap.toml_lines import Keys, diagnose, locate
@@ -51,8 +51,10 @@ class Log:
 class Interfaces:
     """[interfaces]: the kernel's own, which programs name without a [ports.NAME]."""
 
-    backend: str = text("raw", r"[A-Za-z0-9_.-]+", "the name of a backend")
+    backend: str = text("auto", r"[A-Za-z0-9_.-]+", "the name of a backend")
     on_exit: str = choice("restore", "block")
+    xdp_mode: str = choice(*xdp.MODES)
+    xdp_buffers: int = integer(*xdp.BUFFERS)
 
 
 @dataclasses.dataclass(frozen=True)

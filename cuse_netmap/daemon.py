@@ -25,6 +25,7 @@ from cuse_netmap.control.parameters import Parameters
 from cuse_netmap.control.registry import Registry, Wire
 from cuse_netmap.errors import Refused, SetupError, remedy
 from cuse_netmap.links import LinkNotices
+from cuse_netmap.options import kinds
 from cuse_netmap.state import StateFiles, state_path
 
 log = logging.getLogger(__name__)
@@ -149,8 +150,10 @@ class Daemon:
 
     def _open_interface(self, name: str, namespace: int) -> Interface:
         """One of the kernel's that a program names. Refused with the errno of what failed."""
-        backend = BACKENDS[self.config.interfaces.backend]
-        return backend.open_port(self._place(namespace), name, backend.Options())
+        given = self.config.interfaces
+        backend = BACKENDS[given.backend]
+        options = {key: getattr(given, key) for key in kinds(backend.Options) if hasattr(given, key)}
+        return backend.open_port(self._place(namespace), name, backend.Options(**options))
 
     def _close_port(self, name: str) -> None:
         with self.registry.news:

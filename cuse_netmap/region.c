@@ -28,6 +28,8 @@ struct nm_region {
     uint64_t size;
     struct pool pools[NM_POOLS];
     uint8_t *buffer_state;
+    uint32_t generation;
+    uint32_t lent;    /* buffers that backends account for */
     uint64_t *bitmap; /* scratch of the census */
     struct nm_port *first_port;
 };
@@ -160,6 +162,8 @@ static int open_books(struct nm_region *region, struct nm_refusal *why) {
         return nm_refuse(why, ENOMEM, "out of memory");
     region->pools[NM_POOL_BUF].taken[0] = (1u << NETMAP_BUF_FIRST) - 1;
     region->pools[NM_POOL_BUF].hint = NETMAP_BUF_FIRST;
+    static uint32_t generations;
+    region->generation = __atomic_add_fetch(&generations, 1, __ATOMIC_RELAXED);
     return 0;
 }
 
@@ -231,6 +235,10 @@ void nm_region_destroy(struct nm_region *region) {
     free(region);
 }
 
+uint32_t nm_region_generation(const struct nm_region *region) {
+    return READ_ONCE(region->generation);
+}
+
 int nm_region_memfd(const struct nm_region *region) { return region->memfd; }
 
 const struct nm_extmem *nm_region_extmem(const struct nm_region *region) { return region->extmem; }
@@ -267,7 +275,8 @@ int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool) {
         p->taken[w] |= 1ull << (index % WORD_BITS);
         p->hint = index + 1;
         p->geometry.used++;
-        if (pool == NM_POOL_BUF) region->buffer_state[index] = NM_BUFFER_CLIENT;
+        if (pool == NM_POOL_BUF)
+            store_release(&region->buffer_state[index], (uint8_t)NM_BUFFER_CLIENT);
         return index;
     }
     p->hint = total;
@@ -280,11 +289,31 @@ bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index)
     if (pool == NM_POOL_BUF && index < NETMAP_BUF_FIRST) return false;
     uint64_t bit = 1ull << (index % WORD_BITS);
     if (!(p->taken[index / WORD_BITS] & bit)) return false;
+    struct nm_buffers buffers = nm_region_buffers(region);
+    if (pool == NM_POOL_BUF && !nm_buffer_take(&buffers, index, NM_BUFFER_FREE)) return false;
     p->taken[index / WORD_BITS] &= ~bit;
     p->geometry.used--;
     if (index < p->hint) p->hint = index;
-    if (pool == NM_POOL_BUF) region->buffer_state[index] = NM_BUFFER_FREE;
     return true;
+}
+
+int64_t nm_region_lend(struct nm_region *region) {
+    int64_t index = nm_region_alloc(region, NM_POOL_BUF);
+    if (index < 0) return index;
+    store_release(&region->buffer_state[index], (uint8_t)NM_BUFFER_LENT);
+    region->lent++;
+    return index;
+}
+
+void nm_region_return(struct nm_region *region, uint32_t index) {
+    store_release(&region->buffer_state[index], (uint8_t)NM_BUFFER_CLIENT);
+    nm_region_free(region, NM_POOL_BUF, index);
+    region->lent--;
+}
+
+void nm_region_keep(struct nm_region *region, uint32_t index) {
+    store_release(&region->buffer_state[index], (uint8_t)NM_BUFFER_LENT);
+    region->lent++;
 }
 
 bool nm_region_set_in_flight(struct nm_region *region, uint32_t index, bool in_flight) {
@@ -318,9 +347,21 @@ uint64_t *nm_region_blank_bitmap(struct nm_region *region) {
     return memset(region->bitmap, 0, words(total) * sizeof(*region->bitmap));
 }
 
-uint32_t nm_region_reclaim(struct nm_region *region, uint64_t owed, const uint64_t *visible) {
+/* A slot whose buffer is in flight may name another one by now. */
+static void see_away(const struct nm_region *region, uint64_t *visible) {
+    uint32_t total = region->pools[NM_POOL_BUF].geometry.objtotal;
+    for (uint32_t index = NETMAP_BUF_FIRST; index < total; index++) {
+        enum nm_buffer_state state = READ_ONCE(region->buffer_state[index]);
+        if (state == NM_BUFFER_LENT || state == NM_BUFFER_IN_FLIGHT)
+            visible[index / WORD_BITS] |= 1ull << (index % WORD_BITS);
+    }
+}
+
+uint32_t nm_region_reclaim(struct nm_region *region, uint64_t owed, uint64_t *visible) {
     struct pool *p = &region->pools[NM_POOL_BUF];
+    owed += region->lent;
     if (p->geometry.used <= owed) return 0;
+    if (region->lent) see_away(region, visible);
     uint32_t total = p->geometry.objtotal;
     uint64_t hidden = 0;
     for (uint32_t w = 0; w < words(total); w++)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "barrier.h"
 #include "extmem.h"
 #include "netmap_abi.h"
 #include "refusal.h"
@@ -30,8 +31,10 @@ struct nm_pool_geometry {
     uint32_t used;
 };
 
-/* Who a buffer belongs to. LENT and IN_FLIGHT buffers may be written by a backend at any moment, so
- * a client that names one in a slot is refused. */
+/* Who a buffer belongs to. Lent ones are a backend's own, which a device may write to at any
+ * moment, so a client that names one is refused. One in flight is named by the slot it was sent
+ * from, which the client gets back when the device has read it; until then it may be read, but not
+ * change hands. */
 enum nm_buffer_state { NM_BUFFER_FREE, NM_BUFFER_CLIENT, NM_BUFFER_LENT, NM_BUFFER_IN_FLIGHT };
 
 struct nm_region;
@@ -63,6 +66,9 @@ const struct nm_extmem *nm_region_extmem(const struct nm_region *region); /* thi
 uint64_t nm_region_size(const struct nm_region *region); /* bytes: a program's nr_memsize */
 struct nm_pool_geometry nm_region_pool(const struct nm_region *region, enum nm_pool pool);
 
+/* Another number for every memory that a region ever had. */
+uint32_t nm_region_generation(const struct nm_region *region);
+
 /* The head of the chain of ports that live in this region; the chain is ring_core's to keep. */
 struct nm_port **nm_region_ports(struct nm_region *region);
 
@@ -71,7 +77,8 @@ int nm_region_check(const struct nm_region *region, enum nm_pool pool, uint64_t 
                     struct nm_refusal *why);
 /* The lowest free object of a pool: its index, or -ENOMEM. */
 int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool);
-/* Gives an object back; false (and nothing done) if the index is out of range or already free. */
+/* Gives an object back; false (and nothing done) if the index is out of range or already free, or
+ * the buffer lent or in flight. */
 bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index);
 
 void *nm_region_object(const struct nm_region *region, enum nm_pool pool, uint32_t index);
@@ -80,19 +87,52 @@ uint64_t nm_region_offset(const struct nm_region *region, enum nm_pool pool, uin
 /* The hot path's view of the buffer pool, copied by value so that no pointer is chased per slot. */
 struct nm_buffers {
     char *base;
-    const uint8_t *state; /* enum nm_buffer_state, one byte a buffer */
-    uint32_t size;        /* bytes of one buffer */
+    uint8_t *state; /* enum nm_buffer_state, one byte a buffer */
+    uint32_t size;  /* bytes of one buffer */
     uint32_t total;
 };
 struct nm_buffers nm_region_buffers(const struct nm_region *region);
 
+static inline enum nm_buffer_state nm_buffer_state(const struct nm_buffers *buffers,
+                                                   uint32_t index) {
+    if (index < NETMAP_BUF_FIRST || index >= buffers->total) return NM_BUFFER_FREE;
+    return load_acquire(&buffers->state[index]);
+}
+
 /* The buffer a slot names, or buffer 0 (whose contents mean nothing) for an index no client may
  * use. */
 static inline char *nm_buffer(const struct nm_buffers *buffers, uint32_t index) {
-    bool usable = index >= NETMAP_BUF_FIRST && index < buffers->total &&
-                  buffers->state[index] == NM_BUFFER_CLIENT;
+    bool usable = nm_buffer_state(buffers, index) == NM_BUFFER_CLIENT;
     return buffers->base + (usable ? (size_t)index * buffers->size : 0);
 }
+
+/* The same to read from: several slots may name one buffer that is sent more than once. */
+static inline char *nm_buffer_to_read(const struct nm_buffers *buffers, uint32_t index) {
+    enum nm_buffer_state state = nm_buffer_state(buffers, index);
+    bool usable = state == NM_BUFFER_CLIENT || state == NM_BUFFER_IN_FLIGHT;
+    return buffers->base + (usable ? (size_t)index * buffers->size : 0);
+}
+
+/* A client's buffer becomes `state`, unless somebody else was faster or it is none. */
+static inline bool nm_buffer_take(const struct nm_buffers *buffers, uint32_t index,
+                                  enum nm_buffer_state state) {
+    uint8_t client = NM_BUFFER_CLIENT;
+    if (nm_buffer_state(buffers, index) != NM_BUFFER_CLIENT) return false;
+    return __atomic_compare_exchange_n(&buffers->state[index], &client, (uint8_t)state, false,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+/* What was taken is a client's again. */
+static inline void nm_buffer_give(const struct nm_buffers *buffers, uint32_t index) {
+    store_release(&buffers->state[index], (uint8_t)NM_BUFFER_CLIENT);
+}
+
+/* Buffers that a backend has for its own, besides those that slots have: as many as are lent, less
+ * those returned. Which ones it has changes with every buffer that it swaps for a client's. */
+int64_t nm_region_lend(struct nm_region *region); /* the lowest free buffer; -ENOMEM */
+void nm_region_return(struct nm_region *region, uint32_t index);
+/* One in flight is the backend's own from now on; its slot has lost it. */
+void nm_region_keep(struct nm_region *region, uint32_t index);
 
 /* A client's buffer that a device reads is IN_FLIGHT until it no longer does, and stays taken
  * meanwhile. Any thread. False, and nothing done: it was not in the other state. */
@@ -101,10 +141,11 @@ bool nm_region_set_in_flight(struct nm_region *region, uint32_t index, bool in_f
 /* A cleared bitmap of one bit a buffer, the region's own: the next call clears it again. */
 uint64_t *nm_region_blank_bitmap(struct nm_region *region);
 
-/* Buffers taken from the pool less what live rings and extra buffer lists account for are lost:
- * a client was killed between the two halves of a swap, or wrote nonsense. `owed` is what the live
- * ones account for, `visible` (a bit a buffer) what they actually name. Lost buffers are reclaimed
- * as soon as it is certain which they are: when everything owed is visible. Returns how many. */
-uint32_t nm_region_reclaim(struct nm_region *region, uint64_t owed, const uint64_t *visible);
+/* Buffers taken from the pool less what live rings, extra buffer lists and backends account for are
+ * lost: a client was killed between the two halves of a swap, or wrote nonsense. `owed` is what
+ * live rings and lists account for, `visible` (a bit a buffer) what they actually name; what is
+ * lent is known here. Lost buffers are reclaimed as soon as it is certain which they are: when
+ * everything owed is visible. Returns how many. */
+uint32_t nm_region_reclaim(struct nm_region *region, uint64_t owed, uint64_t *visible);
 
 #endif

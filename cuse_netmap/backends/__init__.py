@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cuse_netmap.config import Dpdk
 
 GROUP = "cuse_netmap.backends"
-OWN = ("tap", "null", "raw", "dpdk")
+OWN = ("tap", "null", "raw", "xdp", "auto", "dpdk")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from cuse_netmap.backends import ethtool
+from cuse_netmap.backends import auto, ethtool, xdp
 
 ARPHRD_ETHER = 1
 MOST = 32  # interfaces that are looked at: a host of containers has hundreds
@@ -45,6 +45,10 @@ def _taken(link: Any) -> str:  # noqa: ANN401 - a message of pyroute2's
 
 
 def _remarks(name: str, link: Any) -> Iterator[str]:  # noqa: ANN401
+    if modes := xdp.modes_of(int(link["index"])):
+        yield f"xdp can: {', '.join(modes)}"
+    if blind := auto.unfinished(ethtool.driver(name)):
+        yield f"{blind}, so auto takes raw (ethtool -K PEER tx off at the other end, then backend = xdp)"
     if not link.get_attr("IFLA_PROMISCUITY"):
         yield f"not promiscuous, as bridges and sniffers need it (ip link set {name} promisc on)"
     merging = [word for word, on in (("gro", ethtool.gro(name)), ("lro", ethtool.lro(name))) if on]

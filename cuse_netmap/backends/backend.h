@@ -12,11 +12,15 @@
 
 #include "../stats.h"
 
+struct nm_refusal;
+
 /* One buffer of a packet. A packet longer than a buffer continues in the next frame. */
 struct nm_frame {
     char *data;
+    uint32_t buffer; /* the client's buffer it is in, if that may change hands, else 0 */
     uint16_t len; /* bytes: of the packet (tx), of the buffer before and of the packet after rx */
     bool more;    /* the packet goes on in the next frame */
+    bool swapped; /* rx: the packet is at the start of `buffer`, which is another one now */
 };
 
 /* A received packet that is not ready for a program: its virtio-net header (linux/virtio_net.h)
@@ -71,6 +75,18 @@ struct nm_backend_ops {
     int (*start)(void *queue, struct nm_ring_stats *stats);
     void (*stop)(void *queue);
     void (*close)(void *queue);
+
+    /* Of a backend whose device reads and writes buffers itself, NULL of all others. It may take a
+     * frame's buffer (region.h), in flight on tx, lent for another one on rx. */
+
+    /* Behind the opening, with the region's books at hand (nm_region_lend): takes the buffers that
+     * the queue needs for its own. close gives them back. */
+    int (*lend)(void *queue, struct nm_refusal *why);
+    /* Instead of in_flight, with the books of buffers in flight kept by the backend: how many
+     * frames of those that tx has taken are the device's still, the latest ones. */
+    uint32_t (*held)(void *queue);
+    /* Behind the last tx: none is in flight any more, whatever the device does. */
+    void (*settle)(void *queue);
 };
 
 #endif

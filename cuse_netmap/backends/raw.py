@@ -150,6 +150,29 @@ class KernelInterface(Interface):
         self.undo.close()
 
 
+def slots_of(name: str) -> int:
+    """Of a ring of the interface, in this thread's network namespace."""
+    ring = ethtool.ring_size(name)
+    return ring if ring >= LEAST_SLOTS else DEFAULT_SLOTS
+
+
+def open_queues(link: Link, count: int, slots: int) -> list[Any]:
+    """Packet sockets, in this thread's network namespace. Refused with the errno of what failed."""
+    from cuse_netmap import _core
+
+    # Drivers count from 1 where they say which queue a packet came by; veth hands on its sender's count from 0.
+    first = 0 if ethtool.driver(link.name) == "veth" else 1
+    frames = max(slots, DEFAULT_SLOTS)
+    queues: list[Any] = []
+    with ExitStack() as undo:
+        undo.callback(_core.close_queues, _core.RAW_BACKEND, queues)
+        for queue in range(count):
+            wanted = _core.RawQueue(link.index, link.mtu + LINK_HEADERS, frames, queue, count, first)
+            queues.append(wanted.open())
+        undo.pop_all()
+    return queues
+
+
 def open_port(place: Place, name: str, options: Options) -> Interface:
     from cuse_netmap import _core
 
@@ -158,17 +181,8 @@ def open_port(place: Place, name: str, options: Options) -> Interface:
         link = look_up(name)
         check_free(link)
         count = min(max(ethtool.channels(name)), MOST_QUEUES)
-        ring = ethtool.ring_size(name)
-        slots = ring if ring >= LEAST_SLOTS else DEFAULT_SLOTS
-        # Drivers count from 1 where they say which queue a packet came by; veth hands on its sender's count from 0.
-        first = 0 if ethtool.driver(name) == "veth" else 1
-        queues: list[Any] = []
-        undo.callback(_core.close_raw_queues, queues)
-        frames = max(slots, DEFAULT_SLOTS)
-        for queue in range(count):
-            wanted = _core.RawQueue(link.index, link.mtu + LINK_HEADERS, frames, queue, count, first)
-            queues.append(wanted.open())
-        undo.pop_all()
+        slots = slots_of(name)
+        queues = open_queues(link, count, slots)
         port = _core.nic_port(place.region, place.events, name, _core.RAW_BACKEND, queues, slots)
         undo.callback(port.close)
         port.set_mtu(link.mtu)

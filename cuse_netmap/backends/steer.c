@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The tc programs as bytecode, each under the words it says; bpf(2) without libbpf, whose release
- * in Debian 12 knows no tcx. */
+/* The tc programs as bytecode, each under the words it says. */
 #include "backends/steer.h"
 
 #include <errno.h>
-#include <linux/bpf.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+
+#include "backends/bpf.h"
 
 /* include/uapi/linux/bpf.h of Linux 6.6; the headers we are built with may be older. */
 #define TCX_INGRESS 46
@@ -22,79 +20,64 @@
 #define NEXT (-1) /* TC_ACT_UNSPEC: whoever is next decides */
 #define DROP 2    /* TC_ACT_SHOT */
 
-/* One instruction each. R0 holds the verdict and what a call gives, R1 the context and a call's
- * first argument, R2 a call's second; `skb` is the context as the program was given it. */
-#define INSN(code_, dst_, src_, off_, imm_)                                                        \
-    ((struct bpf_insn){                                                                            \
-        .code = (code_), .dst_reg = (dst_), .src_reg = (src_), .off = (off_), .imm = (imm_)})
-#define SET(reg, value) INSN(BPF_ALU64 | BPF_MOV | BPF_K, reg, 0, 0, value)
-#define LOAD_MARK(reg)                                                                             \
-    INSN(BPF_LDX | BPF_W | BPF_MEM, reg, BPF_REG_1, offsetof(struct __sk_buff, mark), 0)
-#define LOAD_INTERFACE(reg)                                                                        \
-    INSN(BPF_LDX | BPF_W | BPF_MEM, reg, BPF_REG_1, offsetof(struct __sk_buff, ifindex), 0)
+#define LOAD_MARK(reg) NM_LOAD(reg, struct __sk_buff, mark)
+#define LOAD_INTERFACE(reg) NM_LOAD(reg, struct __sk_buff, ifindex)
 #define STORE_MARK(reg)                                                                            \
-    INSN(BPF_STX | BPF_W | BPF_MEM, BPF_REG_1, reg, offsetof(struct __sk_buff, mark), 0)
-#define SKIP_IF_NOT(reg, value, count) INSN(BPF_JMP | BPF_JNE | BPF_K, reg, 0, count, value)
-#define CALL(function) INSN(BPF_JMP | BPF_CALL, 0, 0, 0, function)
-#define RETURN INSN(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
+    NM_INSN(BPF_STX | BPF_W | BPF_MEM, BPF_REG_1, reg, offsetof(struct __sk_buff, mark), 0)
+
+/* `skb` is the context as the program was given it. */
 
 /* return bpf_redirect(skb->ifindex, BPF_F_INGRESS); */
 #define TURN_ROUND                                                                                 \
-    LOAD_INTERFACE(BPF_REG_1), SET(BPF_REG_2, BPF_F_INGRESS), CALL(BPF_FUNC_redirect), RETURN
-
-#define MOST_INSNS 12
-
-struct code {
-    const char *name; /* as bpftool shows it */
-    uint32_t count;
-    struct bpf_insn insns[MOST_INSNS];
-};
+    LOAD_INTERFACE(BPF_REG_1), NM_SET(BPF_REG_2, BPF_F_INGRESS), NM_CALL(BPF_FUNC_redirect),       \
+        NM_RETURN
 
 /* if (skb->mark == MARK) { skb->mark = 0; return NEXT; } return others; */
-static struct code let_in(const char *name, int others) {
-    return (struct code){name,
-                         7,
-                         {LOAD_MARK(BPF_REG_2), SET(BPF_REG_0, others),
-                          SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 3), SET(BPF_REG_2, 0),
-                          STORE_MARK(BPF_REG_2), SET(BPF_REG_0, NEXT), RETURN}};
+static struct nm_bpf_code let_in(const char *name, int others) {
+    return (struct nm_bpf_code){name,
+                                7,
+                                {LOAD_MARK(BPF_REG_2), NM_SET(BPF_REG_0, others),
+                                 NM_SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 3), NM_SET(BPF_REG_2, 0),
+                                 STORE_MARK(BPF_REG_2), NM_SET(BPF_REG_0, NEXT), NM_RETURN}};
 }
 
 /* if (skb->mark == MARK) turn round; return DROP; */
-static struct code to_nowhere(const char *name) {
-    return (struct code){name,
-                         8,
-                         {LOAD_MARK(BPF_REG_2), SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
-                          TURN_ROUND, SET(BPF_REG_0, DROP), RETURN}};
+static struct nm_bpf_code to_nowhere(const char *name) {
+    return (struct nm_bpf_code){name,
+                                8,
+                                {LOAD_MARK(BPF_REG_2), NM_SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
+                                 TURN_ROUND, NM_SET(BPF_REG_0, DROP), NM_RETURN}};
 }
 
 /* if (skb->mark == MARK) turn round; skb->mark = MARK; return bpf_redirect(index, 0); */
-static struct code to_rings(const char *name, uint32_t index) {
-    return (struct code){name,
-                         12,
-                         {LOAD_MARK(BPF_REG_2), SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
-                          TURN_ROUND, SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2),
-                          SET(BPF_REG_1, (int32_t)index), SET(BPF_REG_2, 0),
-                          CALL(BPF_FUNC_redirect), RETURN}};
+static struct nm_bpf_code to_rings(const char *name, uint32_t index) {
+    return (struct nm_bpf_code){name,
+                                12,
+                                {LOAD_MARK(BPF_REG_2), NM_SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 4),
+                                 TURN_ROUND, NM_SET(BPF_REG_2, NM_STEER_MARK),
+                                 STORE_MARK(BPF_REG_2), NM_SET(BPF_REG_1, (int32_t)index),
+                                 NM_SET(BPF_REG_2, 0), NM_CALL(BPF_FUNC_redirect), NM_RETURN}};
 }
 
 /* skb->mark = MARK; return bpf_redirect(index, BPF_F_INGRESS); */
-static struct code inject(const char *name, uint32_t index) {
-    return (struct code){name,
-                         6,
-                         {SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2),
-                          SET(BPF_REG_1, (int32_t)index), SET(BPF_REG_2, BPF_F_INGRESS),
-                          CALL(BPF_FUNC_redirect), RETURN}};
+static struct nm_bpf_code inject(const char *name, uint32_t index) {
+    return (struct nm_bpf_code){
+        name,
+        6,
+        {NM_SET(BPF_REG_2, NM_STEER_MARK), STORE_MARK(BPF_REG_2), NM_SET(BPF_REG_1, (int32_t)index),
+         NM_SET(BPF_REG_2, BPF_F_INGRESS), NM_CALL(BPF_FUNC_redirect), NM_RETURN}};
 }
 
 /* if (skb->mark == MARK) return NEXT; return DROP; */
-static struct code only_marked(const char *name) {
-    return (struct code){name,
-                         5,
-                         {LOAD_MARK(BPF_REG_2), SET(BPF_REG_0, DROP),
-                          SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 1), SET(BPF_REG_0, NEXT), RETURN}};
+static struct nm_bpf_code only_marked(const char *name) {
+    return (struct nm_bpf_code){name,
+                                5,
+                                {LOAD_MARK(BPF_REG_2), NM_SET(BPF_REG_0, DROP),
+                                 NM_SKIP_IF_NOT(BPF_REG_2, NM_STEER_MARK, 1),
+                                 NM_SET(BPF_REG_0, NEXT), NM_RETURN}};
 }
 
-static struct code code_of(enum nm_steer_program program, uint32_t index) {
+static struct nm_bpf_code code_of(enum nm_steer_program program, uint32_t index) {
     switch (program) {
     case NM_STEER_FROM_RINGS:
         return let_in("nm_from_rings", DROP);
@@ -112,36 +95,9 @@ static struct code code_of(enum nm_steer_program program, uint32_t index) {
     return to_nowhere("nm_to_nowhere");
 }
 
-static int bpf(enum bpf_cmd command, union bpf_attr *attr) {
-    int result = (int)syscall(SYS_bpf, command, attr, sizeof(*attr));
-    if (result >= 0) return result;
-    bool gone = errno == ENODEV || errno == ENOLINK; /* not there; not there any more */
-    return gone ? -ENXIO : -errno;
-}
-
 int nm_steer_load(enum nm_steer_program program, uint32_t index, struct nm_refusal *why) {
-    struct code code = code_of(program, index);
-    char log[4096] = "";
-    union bpf_attr attr;
-    memset(&attr, 0, sizeof(attr));
-    attr.prog_type = BPF_PROG_TYPE_SCHED_CLS;
-    attr.insns = (uintptr_t)code.insns;
-    attr.insn_cnt = code.count;
-    attr.license = (uintptr_t)"BSD-2-Clause";
-    strcpy(attr.prog_name, code.name);
-    int fd = bpf(BPF_PROG_LOAD, &attr);
-    if (fd >= 0) return fd;
-    attr.log_buf = (uintptr_t)log;
-    attr.log_size = sizeof(log);
-    attr.log_level = 1;
-    int again = bpf(BPF_PROG_LOAD, &attr);
-    if (again >= 0) return again;
-    size_t end = strlen(log);
-    while (end && log[end - 1] == '\n')
-        log[--end] = '\0';
-    const char *line = strrchr(log, '\n');
-    return nm_refuse(why, -fd, "loading the tc program %s: %s%s%.100s", code.name, strerror(-fd),
-                     *log ? ": " : "", line ? line + 1 : log);
+    struct nm_bpf_code code = code_of(program, index);
+    return nm_bpf_load(BPF_PROG_TYPE_SCHED_CLS, &code, why);
 }
 
 int nm_steer_count(uint32_t index, bool ingress) {
@@ -149,18 +105,12 @@ int nm_steer_count(uint32_t index, bool ingress) {
     memset(&attr, 0, sizeof(attr));
     attr.query.target_fd = index;
     attr.query.attach_type = ingress ? TCX_INGRESS : TCX_EGRESS;
-    int result = bpf(BPF_PROG_QUERY, &attr);
+    int result = nm_bpf(BPF_PROG_QUERY, &attr);
     return result < 0 ? result : (int)attr.query.prog_cnt;
 }
 
 int nm_steer_attach(int program, uint32_t index, bool ingress, struct nm_refusal *why) {
-    union bpf_attr attr;
-    memset(&attr, 0, sizeof(attr));
-    attr.link_create.prog_fd = (uint32_t)program;
-    attr.link_create.target_fd = index;
-    attr.link_create.attach_type = ingress ? TCX_INGRESS : TCX_EGRESS;
-    attr.link_create.flags = F_BEFORE;
-    int link = bpf(BPF_LINK_CREATE, &attr);
+    int link = nm_bpf_attach(program, index, ingress ? TCX_INGRESS : TCX_EGRESS, F_BEFORE);
     if (link < 0)
         return nm_refuse(why, -link, "a tc program on %s: %s", ingress ? "ingress" : "egress",
                          strerror(-link));
@@ -172,7 +122,7 @@ int nm_steer_replace(int link, int program, struct nm_refusal *why) {
     memset(&attr, 0, sizeof(attr));
     attr.link_update.link_fd = (uint32_t)link;
     attr.link_update.new_prog_fd = (uint32_t)program;
-    int result = bpf(BPF_LINK_UPDATE, &attr);
+    int result = nm_bpf(BPF_LINK_UPDATE, &attr);
     return result < 0 ? nm_refuse(why, -result, "another tc program: %s", strerror(-result)) : 0;
 }
 

@@ -20,6 +20,7 @@ struct nic_queue {
     struct nm_port *port;
     uint32_t rings[NM_DIRS]; /* its rings among the port's, if they are not too few */
     bool tx_blocked;         /* the device took less than it was given, or has buffers */
+    bool tx_away;            /* it has not given back all that it took */
     struct nm_flying flying;
 };
 
@@ -65,16 +66,19 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
                        struct nm_frame frames[BATCH]) {
     const struct nm_buffers *buffers = &kring->port->buffers;
     uint32_t n = 0, whole = 0, chain = 0;
+    bool may_send_twice = backend_of(kring)->held != NULL;
     for (; slot != head && n < BATCH; slot = nm_kring_next(kring, slot)) {
         const struct netmap_slot *s = &kring->ring->slot[slot];
         uint32_t index = READ_ONCE(s->buf_idx);
         uint32_t len = READ_ONCE(s->len);
         bool more = READ_ONCE(s->flags) & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
         uint32_t offset = nm_slot_offset(kring, s);
-        char *data = nm_buffer(buffers, index);
-        if (data == buffers->base) kring->stats.bad_slots++;
+        char *data = (may_send_twice ? nm_buffer_to_read : nm_buffer)(buffers, index);
+        bool bad = data == buffers->base;
+        kring->stats.bad_slots += bad;
         if (len > buffers->size - offset) len = buffers->size - offset;
-        frames[n++] = (struct nm_frame){.data = data + offset, .len = (uint16_t)len, .more = more};
+        frames[n++] = (struct nm_frame){
+            .data = data + offset, .buffer = bad ? 0 : index, .len = (uint16_t)len, .more = more};
         if (!more) {
             whole = n;
             chain = 0;
@@ -96,6 +100,7 @@ static int sink(struct nm_kring *kring, uint32_t head) {
 static uint32_t follow(struct nm_kring *kring, struct nic_queue *queue,
                        const struct nm_frame *frames, uint32_t taken) {
     const struct nm_backend_ops *backend = backend_of(kring);
+    if (backend->held) return backend->held(queue->queue);
     if (!backend->in_flight) return 0;
     const struct nm_buffers *buffers = &kring->port->buffers;
     uint32_t away = (uint32_t)backend->in_flight(queue->queue);
@@ -135,7 +140,8 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
         queue->tx_blocked = (uint32_t)taken < count;
         if (queue->tx_blocked) break;
     }
-    queue->tx_blocked |= away > 0;
+    queue->tx_away = away > 0;
+    queue->tx_blocked |= queue->tx_away && !backend->held;
     kring->hwtail = nm_kring_prev(kring, nm_kring_back(kring, kring->hwcur, away));
     return error;
 }
@@ -171,17 +177,22 @@ static int fill(struct nm_kring *kring, struct nic_queue *queue, uint32_t count,
     uint32_t slot = kring->hwtail;
     for (uint32_t i = 0; i < count; i++, slot = nm_kring_next(kring, slot)) {
         const struct netmap_slot *s = &kring->ring->slot[slot];
-        char *data = nm_buffer(buffers, READ_ONCE(s->buf_idx));
+        uint32_t index = READ_ONCE(s->buf_idx);
+        char *data = nm_buffer(buffers, index);
+        bool bad = data == buffers->base;
         uint32_t offset = nm_slot_offset(kring, s), size = buffers->size - offset;
         frames[i] = (struct nm_frame){.data = data + offset,
+                                      .buffer = bad || offset ? 0 : index,
                                       .len = (uint16_t)(size < UINT16_MAX ? size : UINT16_MAX)};
-        if (data == buffers->base) kring->stats.bad_slots++;
+        kring->stats.bad_slots += bad;
     }
     int filled = backend_of(kring)->rx(queue->queue, frames, count, per_packet, &kring->stats);
     for (int i = 0; i < filled; i++) {
         struct netmap_slot *s = &kring->ring->slot[kring->hwtail];
         WRITE_ONCE(s->len, frames[i].len);
-        WRITE_ONCE(s->flags, frames[i].more ? NS_MOREFRAG : 0);
+        if (frames[i].swapped) WRITE_ONCE(s->buf_idx, frames[i].buffer);
+        uint32_t flags = frames[i].swapped ? NS_BUF_CHANGED : 0;
+        WRITE_ONCE(s->flags, (uint16_t)(flags | (frames[i].more ? NS_MOREFRAG : 0)));
         kring->hwtail = nm_kring_next(kring, kring->hwtail);
     }
     return filled;
@@ -338,7 +349,7 @@ static void nic_arm(struct nm_kring *kring, bool ready) {
     uint32_t events = 0;
     if (kring->dir == NM_RX && (ready || rx_room(kring) >= slots_per_packet(kring)))
         events = EPOLLIN;
-    if (kring->dir == NM_TX && queue->tx_blocked) events = EPOLLOUT;
+    if (kring->dir == NM_TX && (queue->tx_blocked || (queue->tx_away && !ready))) events = EPOLLOUT;
     if (!events) return;
     if (!queue->watch)
         backend_of(kring)->arm(queue->queue, events);
@@ -382,6 +393,8 @@ static void nic_stop(struct nm_kring *kring) {
     const struct nm_backend_ops *backend = backend_of(kring);
     if (kring->dir == NM_RX) {
         backend->stop(queue->queue);
+    } else if (backend->settle) {
+        backend->settle(queue->queue);
     } else if (backend->in_flight) {
         recover(queue, (uint32_t)backend->in_flight(queue->queue));
         nm_flying_abandon(&queue->flying);
@@ -428,6 +441,12 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
             (struct nic_queue){.queue = queues[i],
                                .port = port,
                                .rings = {[NM_RX] = first[NM_RX] + i, [NM_TX] = first[NM_TX] + i}};
+    for (uint32_t i = 0; i < count; i++) {
+        error = backend->lend ? backend->lend(queues[i], why) : 0;
+        if (!error) continue;
+        close_side(side);
+        return error;
+    }
     for (uint32_t i = 0; i < count && !error; i++) {
         struct nic_queue *queue = &side->queues[i];
         if (backend->in_flight) error = nm_flying_init(&queue->flying, port->num_slots[NM_TX]);
@@ -445,6 +464,16 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
     if (!error) return 0;
     close_side(side);
     return nm_refuse(why, -error, "watching %s failed", port->name);
+}
+
+static void for_each_wire_ring(struct nm_port *port, void (*call)(struct nm_kring *kring)) {
+    for (enum nm_dir dir = 0; dir < NM_DIRS; dir++)
+        for (uint32_t i = 0; i < port->num_rings[dir]; i++)
+            call(&port->krings[dir][i]);
+}
+
+static void stop_receiving(struct nm_kring *kring) {
+    if (kring->live && kring->dir == NM_RX) nic_stop(kring);
 }
 
 static void nic_destroy(struct nm_port *port) {
@@ -492,6 +521,23 @@ int nm_nic_create_sized(struct nm_region *region, struct nm_events *events, cons
     const uint32_t first[NM_DIRS] = {0};
     error = open_side(&nic->wire, *out, first, backend, queues, num_queues, why);
     if (error) nm_port_destroy(*out);
+    return error;
+}
+
+/* Whoever syncs one of the rings meanwhile waits, and finds the other device behind it. */
+int nm_nic_set_wire(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
+                    uint32_t num_queues, struct nm_refusal *why) {
+    struct nic *nic = port->private;
+    const uint32_t first[NM_DIRS] = {0};
+    for_each_wire_ring(port, nm_kring_lock);
+    for_each_wire_ring(port, stop_receiving);
+    close_side(&nic->wire);
+    int error = open_side(&nic->wire, port, first, backend, queues, num_queues, why);
+    for (uint32_t i = 0; !error && i < port->num_rings[NM_RX]; i++)
+        if (port->krings[NM_RX][i].live) error = nic_start(&port->krings[NM_RX][i], why);
+    for_each_wire_ring(port, nm_kring_unlock);
+    for_each_wire_ring(port, nm_kring_wake); /* nothing watches for sleepers any more */
+    if (error) nm_port_gone(port);
     return error;
 }
 

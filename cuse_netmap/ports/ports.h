@@ -15,8 +15,14 @@ int nm_nic_create(struct nm_region *region, struct nm_events *events, const char
                   const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                   uint32_t num_slots, struct nm_port **out, struct nm_refusal *why);
 
-/* The same with as many rings, and slots in them, as is said of each direction; no ring is without
- * a queue. */
+/* Another backend behind the hardware rings, bound or not, with as many queues, which it takes
+ * over; when it fails the port is gone. What the one before had received and nobody had taken is
+ * lost. */
+int nm_nic_set_wire(struct nm_port *port, const struct nm_backend_ops *backend, void **queues,
+                    uint32_t num_queues, struct nm_refusal *why);
+
+/* The same as nm_nic_create with as many rings, and slots in them, as is said of each direction; no
+ * ring is without a queue. */
 int nm_nic_create_sized(struct nm_region *region, struct nm_events *events, const char *name,
                         const struct nm_backend_ops *backend, void **queues, uint32_t num_queues,
                         const uint32_t rings[NM_DIRS], const uint32_t slots[NM_DIRS],

@@ -10,7 +10,7 @@ import pytest
 
 from cuse_netmap.client import NR_FORWARD, NS_FORWARD, NS_INDIRECT, NS_MOREFRAG, Port
 from cuse_netmap.control.requests import Flag, OffsetsBody, OptionType, PortHeader, Register, RequestType
-from tests.device.test_forward import listener
+from tests.device.interfaces.test_interface_forward import listener
 from tests.support.host import Host, frame, number_of
 from tests.support.ioctls import Block, device, free_buffers, option, register, request, settled
 from tests.support.old import AGES, API_3, API_5, OF_2011, PAGE, SW_RING, Age, OldPort

@@ -165,20 +165,25 @@ def test_state_files_are_there_under_systemd_for_root_and_the_group() -> None:
     assert ("cuse-netmap preload --enable" in shown) == (kernel_version() < (6, 9))
 
 
-def test_an_interface_of_the_kernel_is_cut_off_from_its_host_and_given_back() -> None:
+@pytest.mark.parametrize("backend", ["raw", "xdp"])
+def test_an_interface_of_the_kernel_is_cut_off_from_its_host_and_given_back(backend: str) -> None:
     """ABI.md 12.1, 12.2 under the service's capabilities and system call filter: tcx (6.6), or cls_bpf before.
 
     The tests have a network namespace of their own, so the interface is found where the program is.
     """
+    CONFIG.write_text(CONFIG.read_text().replace('backend = "auto"', f'backend = "{backend}"'))
+    systemctl("restart", UNIT)
     run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "w0")
+    released = journal().count("v0 released by")
     try:
         for name in ("v0", "w0"):
             run("ip", "link", "set", name, "up")
         before = run("tc", "qdisc", "show", "dev", "v0").stdout
         run("cuse-netmap", "gen", "netmap:v0", "-n", "100")
+        assert f"netmap:v0 is {backend}" in journal()
         peer = json.loads(run("ip", "-s", "-j", "link", "show", "w0").stdout)[0]
         assert peer["stats64"]["rx"]["packets"] >= 100
-        wait_for(lambda: "v0 released by" in journal(), "not released")
+        wait_for(lambda: journal().count("v0 released by") > released, "not released")
         assert run("tc", "qdisc", "show", "dev", "v0").stdout == before
         assert "prog" not in run("ip", "-d", "link", "show", "v0").stdout
     finally:

@@ -16,6 +16,8 @@ from typing import Self
 from cuse_netmap import _core
 from cuse_netmap.namespace import network_namespace
 from tests.support.patience import at_most
+from tests.support.state import STATE
+from tests.support.steps import wait_until
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM, ETHTOOL_STSO = 0x17, 0x1F
@@ -153,6 +155,19 @@ class Wire:
 
     def __exit__(self, *_: object) -> None:
         self.undo.close()
+
+
+@contextmanager
+def mtu(wire: Wire, size: int) -> Iterator[None]:
+    """Of both ends; programs that have the port get frames of that length from then on."""
+    for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
+        peer.run(f"ip link set {interface} mtu {size}")
+    wait_until(lambda: all(int(file.read_text()) == size for file in STATE.glob("ports/v0#*/mtu")))
+    try:
+        yield
+    finally:
+        for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
+            peer.run(f"ip link set {interface} mtu 1500")
 
 
 def received(heard: socket.socket, seconds: float, *, wanted: int = 1 << 30) -> list[bytes]:

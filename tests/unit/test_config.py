@@ -164,13 +164,20 @@ def test_port_name_of_an_interface_is_accepted(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("", '1: [ports.t] backend: is missing, must be one of "tap", "null", "raw", "dpdk"'),
-        ('backend = "xyz"', '2: [ports.t] backend: is "xyz", must be one of "tap", "null", "raw", "dpdk"'),
-        ('backend = ["tap"]', '2: [ports.t] backend: is an array, must be one of "tap", "null", "raw", "dpdk"'),
+        ("", "1: [ports.t] backend: is missing"),
+        (
+            'backend = "xyz"',
+            '2: [ports.t] backend: is "xyz"',
+        ),
+        (
+            'backend = ["tap"]',
+            "2: [ports.t] backend: is an array",
+        ),
     ],
 )
 def test_port_without_a_known_backend_is_refused(file: Path, line: str, what: str) -> None:
-    assert refusal(file, f"[ports.t]\n{line}\n") == what
+    known = '"tap", "null", "raw", "xdp", "auto", "dpdk"'
+    assert refusal(file, f"[ports.t]\n{line}\n") == f"{what}, must be one of {known}"
 
 
 def test_key_of_another_backend_is_refused(file: Path) -> None:

@@ -82,7 +82,8 @@ def test_a_host_that_is_cut_off_answers_no_arp(near: Wire) -> None:
     request += near.far.mac() + socket.inet_aton("10.9.0.2") + bytes(6) + socket.inet_aton("10.9.0.1")
     with Port("v0") as port, near.far.capture() as heard:
         heard.send(request)
-        assert port.receive() == request
+        while port.receive() != request:
+            pass
         assert not received(heard, QUIET)
 
 
@@ -144,6 +145,7 @@ def test_the_host_works_through_a_program_between_wire_and_host(near: Wire) -> N
         assert near.far.pings()
         assert near.near.pings()
         with near.near.open(socket.AF_INET, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("10.9.0.1", 4713))
             listener.listen()
             with near.far.open(socket.AF_INET, socket.SOCK_STREAM) as client:
@@ -335,10 +337,10 @@ def test_after_sigkill_of_the_program_all_is_as_before(near: Wire, client_progra
     assert near.far.pings()
 
 
-def test_after_sigkill_of_the_daemon_all_is_as_before(start_daemon: Callable[..., Daemon]) -> None:
+def test_after_sigkill_of_the_daemon_all_is_as_before(start_such_daemon: Callable[..., Daemon]) -> None:
     """Issue C: at once where BPF links exist, else by the next start."""
     with Wire() as wire, network_namespace(wire.near.namespace):
-        daemon = start_daemon("--device=netmap2", "--tap=tap9")
+        daemon = start_such_daemon()
         port = Port("v0", Register(mode=Mode.NIC_SW), device="/dev/netmap2")
         assert not wire.far.pings(QUIET)
         daemon.process.send_signal(signal.SIGKILL)
@@ -351,20 +353,16 @@ def test_after_sigkill_of_the_daemon_all_is_as_before(start_daemon: Callable[...
 
 
 @pytest.mark.parametrize("on_exit", ["restore", "block"])
-def test_what_on_exit_says_becomes_of_the_host(
-    start_daemon: Callable[..., Daemon], tmp_path: Path, on_exit: str
-) -> None:
+def test_what_on_exit_says_becomes_of_the_host(start_such_daemon: Callable[..., Daemon], on_exit: str) -> None:
     """Issue C: `on_exit = "restore" | "block"` for those who want to fail closed."""
-    config = tmp_path / "config.toml"
-    config.write_text(f'[interfaces]\non_exit = "{on_exit}"\n[ports.tap9]\nbackend = "tap"\n')
-    options = ("--device=netmap2", f"--config={config}")
+    setting = f'on_exit = "{on_exit}"'
     with Wire() as wire, network_namespace(wire.near.namespace):
-        daemon = start_daemon(*options)
+        daemon = start_such_daemon(setting)
         port = Port("v0", device="/dev/netmap2")
         daemon.stop()
         port.close()
         assert wire.far.pings(SOON if on_exit == "restore" else QUIET) == (on_exit == "restore")
-        start_daemon(*options)
+        start_such_daemon(setting)
         assert wire.far.pings(SOON if on_exit == "restore" else QUIET) == (on_exit == "restore")
         with Port("v0", device="/dev/netmap2"):
             assert not wire.far.pings(QUIET)

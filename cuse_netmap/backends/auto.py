@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Which of xdp and raw an interface of the kernel's gets: xdp where its driver takes part, else raw, and why."""
+
+import dataclasses
+import errno
+
+from cuse_netmap.backends import Interface, Place, ethtool, raw, xdp
+from cuse_netmap.errors import Refused
+from cuse_netmap.namespace import network_namespace
+from cuse_netmap.options import PortOptions, choice, integer
+
+# Their frames may come from a stack on the same machine that left checksums to whoever receives, which only the
+# kernel's own books about a frame tell. XDP sees the frame and not the books.
+UNFINISHED = ("veth", "virtio_net", "tun", "xen_netfront", "vif")
+
+
+@dataclasses.dataclass(frozen=True)
+class Options(PortOptions):
+    """[ports.NAME] of the auto backend."""
+
+    xdp_mode: str = choice(*xdp.MODES)
+    xdp_buffers: int = integer(*xdp.BUFFERS)
+
+
+def unfinished(driver: str) -> str:
+    """Why XDP should not have the frames of a driver; "" if it may."""
+    return f"whoever sends to a {driver} device may leave checksums open, unseen by XDP" if driver in UNFINISHED else ""
+
+
+def open_port(place: Place, name: str, options: Options) -> Interface:
+    with network_namespace(place.namespace):
+        why = unfinished(ethtool.driver(name))
+    if not why:
+        wanted = xdp.Options(xdp_mode=options.xdp_mode, xdp_buffers=options.xdp_buffers)
+        try:
+            return xdp.open_port(place, name, wanted, in_order=("best",))
+        except Refused as refusal:
+            if refusal.errno in (errno.EBUSY, errno.ENXIO):
+                raise
+            why = refusal.reason
+    interface = raw.open_port(place, name, raw.Options())
+    interface.description += f"; not xdp: {why}"
+    return interface
