@@ -19,7 +19,7 @@ from cuse_netmap.namespace import network_namespace
 from tests.support import dpdk
 from tests.support.host import Host, frame, number_of
 from tests.support.ioctls import option, settled
-from tests.support.state import number, state
+from tests.support.state import STATE, number, state
 from tests.support.steps import wait_until
 from tests.support.veth import Wire
 
@@ -346,9 +346,15 @@ def test_a_program_that_names_a_buffer_in_flight_does_not_get_it() -> None:
         assert take(port, 1) == [frame(1, 500)]
 
 
+def buffers_of_nobody_open() -> int:
+    """How many are used when the programs of earlier tests have left."""
+    wait_until(lambda: not list((STATE / "clients").iterdir()))
+    return number("memory/1/buf/used")
+
+
 def test_buffers_in_flight_outlive_their_ring_and_come_back() -> None:
     """DESIGN.md 3: to the pool only when the device can no longer read them."""
-    used = number("memory/1/buf/used")
+    used = buffers_of_nobody_open()
     with Port("loop") as port:
         for n in range(5):
             assert port.put(frame(n, 500))
@@ -363,7 +369,7 @@ def test_buffers_in_flight_outlive_their_ring_and_come_back() -> None:
 
 def test_one_buffer_in_two_slots_comes_back_once() -> None:
     """DESIGN.md 3: whatever a program writes, a buffer has one owner."""
-    used = number("memory/1/buf/used")
+    used = buffers_of_nobody_open()
     with Port("loop") as port:
         ring = port.tx[0]
         index = ring.slot(0)[0]
