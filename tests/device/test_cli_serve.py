@@ -208,7 +208,7 @@ def test_a_name_that_is_taken_is_named() -> None:
         ),
         ('[device]\nname = "x"\ndor = "fuse"\n', ":3: [device] dor: is no key here"),
         ("[memory\n", ":1: "),
-        ('[ports.a]\nbackend = "xdp"\n', ':2: [ports.a] backend: is "xdp", must be one of'),
+        ('[ports.a]\nbackend = "xyz"\n', ':2: [ports.a] backend: is "xyz", must be one of'),
     ],
 )
 def test_a_malformed_configuration_names_file_line_and_key(tmp_path: Path, content: str, said: str) -> None:
