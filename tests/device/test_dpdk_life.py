@@ -18,6 +18,7 @@ from tests.support.command import cuse_netmap
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, number_of
 from tests.support.ioctls import free_buffers, settled
+from tests.support.patience import at_most
 from tests.support.state import number, state, write
 from tests.support.steps import refused, wait_until
 from tests.support.stream import Stream, crossed
@@ -243,7 +244,7 @@ def test_a_deleted_interface_is_gone_for_its_programs_and_a_reload_makes_it_anew
         with Port("tapp") as port:
             timer = threading.Timer(0.1, ip, ["link", "delete", "dtap0"])
             timer.start()
-            assert port.poll(select.POLLIN, 5) & select.POLLERR
+            assert port.poll(select.POLLIN, at_most(5)) & select.POLLERR
             timer.join()
         daemon.wait_for_log("tapp released")
         wait_until(lambda: "made anew" in rewrite(daemon, config))

@@ -11,6 +11,7 @@ from cuse_netmap.config import ConfigError, load
 from tests.support import dpdk
 from tests.support.command import COMMAND
 from tests.support.host import ip
+from tests.support.patience import at_most
 from tests.support.steps import refused
 
 pytestmark = dpdk.needs_dpdk
@@ -122,7 +123,7 @@ def test_without_libdpdk_doctor_reports_the_backend_absent() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=at_most(60),
         stdin=subprocess.DEVNULL,
     )
     assert "no   dpdk backend       the dpdk backend cannot be loaded: " in done.stdout
@@ -135,7 +136,9 @@ def test_a_build_without_libdpdk_has_no_such_module_and_says_so(tmp_path: Path) 
         "from cuse_netmap.backends.dpdk import unavailable\nprint(unavailable())"
     )
     del tmp_path
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=at_most(30)
+    )
     assert "install cuse-netmap-dpdk, or libdpdk-dev" in done.stdout
 
 

@@ -19,6 +19,7 @@ from cuse_netmap.namespace import network_namespace
 from tests.support import dpdk
 from tests.support.host import Host, frame, number_of
 from tests.support.ioctls import option, settled
+from tests.support.patience import at_most
 from tests.support.state import STATE, number, state
 from tests.support.steps import wait_until
 from tests.support.veth import Wire
@@ -132,7 +133,7 @@ def test_scapy_receives_byte_for_byte_what_a_program_sends(hosts: Wire) -> None:
             iface="v1", count=len(sent), started_callback=send, lfilter=lambda p: bytes(p)[6:12] == source
         )
         sniffer.start()
-        sniffer.join(timeout=5)
+        sniffer.join(timeout=at_most(5))
         assert [bytes(packet) for packet in sniffer.results or ()] == sent
 
 
@@ -290,7 +291,7 @@ def test_a_sender_that_the_device_holds_up_sleeps_until_there_is_room() -> None:
         assert port.poll(select.POLLOUT, 0.1) == 0
         timer = threading.Timer(0.1, lambda: list(_take_all(other)))
         timer.start()
-        assert port.poll(select.POLLOUT, 5) == select.POLLOUT
+        assert port.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
         timer.join()
 
 

@@ -19,6 +19,7 @@ from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
 from tests.support.interfaces import Way
 from tests.support.ioctls import extra_list, free_buffers, option, settled
+from tests.support.patience import at_most
 from tests.support.program import Program
 from tests.support.steps import wait_until
 from tests.support.stream import Stream, crossed
@@ -237,7 +238,7 @@ def test_slots_come_back_when_the_device_is_done_and_not_before(near: Wire, slow
             assert port.put(frame(0))
         port.txsync()
         slow()
-        assert port.poll(select.POLLOUT, 5) == select.POLLOUT
+        assert port.poll(select.POLLOUT, at_most(5)) == select.POLLOUT
 
         def free() -> int:
             port.txsync()
@@ -269,7 +270,7 @@ def test_buffers_in_flight_at_the_close_go_back_to_the_pool(near: Wire, slow: Ca
         if not first:
             slow()
             with Port("v0", Register(flags=Flag.TX_RINGS_ONLY)) as port, near.far.capture() as heard:
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + at_most(10)
                 while frame(5000) not in received(heard, 0.1):  # it has no room for all that was held up
                     assert time.monotonic() < deadline
                     port.send(frame(5000))
