@@ -45,9 +45,10 @@ def clear_stale_mounts(path: Path) -> None:
     while kind := mounted_at(path):
         if kind != "fuse":
             raise SetupError(f"something else is mounted over {path}: umount {path}, or use --device NAME")
-        # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it.
+        # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it. Of the file
+        # system (-f): what the kernel remembers of a file may outlive the daemon by a second.
         probe = subprocess.Popen(
-            ["stat", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
+            ["stat", "-f", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
         )
         try:
             _, said = probe.communicate(timeout=LOOK_SECONDS)
