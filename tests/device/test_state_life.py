@@ -261,6 +261,8 @@ def test_cleanup_leaves_the_folder_of_a_living_run_alone() -> None:
 def test_a_daemon_in_another_mount_namespace_keeps_its_folder(start_daemon: Callable[..., Daemon]) -> None:
     """The folder is one, the mounts are two; who leaves last removes it."""
     first = start_daemon(*OPTIONS)
+    if first.mmap == "helper":
+        pytest.skip("the CUSE door alone: its devices are the whole machine's, and a second of one name is refused")
     code = """
 import os, sys
 from pathlib import Path

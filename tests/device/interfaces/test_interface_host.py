@@ -5,7 +5,6 @@ import errno
 import os
 import signal
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ import pytest
 from cuse_netmap.client import NS_BUF_CHANGED, Port
 from cuse_netmap.control.requests import Flag, Mode, Register
 from cuse_netmap.namespace import network_namespace
+from tests.support.command import cuse_netmap
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
 from tests.support.program import Program
@@ -346,7 +346,7 @@ def test_after_sigkill_of_the_daemon_all_is_as_before(start_such_daemon: Callabl
         daemon.process.send_signal(signal.SIGKILL)
         daemon.process.wait()
         if wire.near.settings() != wire.untouched:
-            subprocess.run(["cuse-netmap", "cleanup"], check=False)
+            assert cuse_netmap("cleanup", "--device=netmap2").returncode == 0
         wait_until_equal(wire.near.settings, wire.untouched)
         assert wire.far.pings()
         port.close()

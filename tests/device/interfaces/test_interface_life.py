@@ -24,6 +24,7 @@ from tests.support.patience import at_most
 from tests.support.steps import refused, wait_until
 from tests.support.switches import all_ports, ask, attach
 from tests.support.veth import Wire
+from tests.support.ways import kernel_version
 
 WAYS = (Way("raw"), Way("xdp"))  # in which mode makes no difference here
 
@@ -275,6 +276,7 @@ def test_an_interface_that_is_deleted_leaves_its_switch(own: Wire) -> None:
     wait_until(lambda: not all_ports())
 
 
+@pytest.mark.skipif(kernel_version() < (6, 2), reason="Linux before 6.2 renames no interface that is up")
 def test_an_interface_that_is_renamed_is_the_same(own: Wire) -> None:
     """ABI.md 6: the name is what it is found by, not what it is."""
     with Port("v0", Register(flags=Flag.EXCLUSIVE)) as port, at_far(own) as far:
