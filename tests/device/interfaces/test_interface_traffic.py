@@ -8,6 +8,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.relay import PACKET_QDISC_BYPASS, SOL_PACKET
 from tests.support.steps import wait_until
 from tests.support.stream import crossed
 from tests.support.veth import SOON, Wire, complete, mtu, received
+from tests.support.ways import kernel_version
 
 SIZES = [14, 18, 60, 61, 1514]
 PACKET_AUXDATA = 8
@@ -171,6 +173,7 @@ def vlan_interface(wire: Wire, protocol: str = "802.1Q") -> Iterator[Host]:
             ip("link", "add", "link", "v1", "name", "v1.5", "type", "vlan", "proto", protocol, "id", "5")
         except AssertionError:
             pytest.skip("this kernel has no VLAN interfaces")
+        Path("/proc/sys/net/ipv6/conf/v1.5/disable_ipv6").write_text("1")  # it says nothing by itself
         ip("addr", "add", "10.8.0.2/24", "dev", "v1.5")
         ip("link", "set", "v1.5", "up")
         host = Host("v1.5")
@@ -198,7 +201,8 @@ def test_frames_pass_to_and_from_the_peer_s_vlan_interface(near: Wire, protocol:
         port.send(tagged(7, tag))
         assert vlan.receive() == frame(7)
         vlan.send(frame(8))
-        assert port.receive() == tagged(8, tag)
+        arrived = (one for one in iter(port.receive, b"") if one[12:14] == tag[:2])  # the far stack's ARP has none
+        assert next(arrived) == tagged(8, tag)
 
 
 def test_a_tagged_frame_of_a_full_mtu_passes_both_ways(near: Wire, far: Host) -> None:
@@ -386,6 +390,7 @@ def test_giants_arrive_as_frames_with_checksums_and_every_byte(lazy: Wire) -> No
     assert all(map(complete, ip_frames))
 
 
+@pytest.mark.skipif(kernel_version() < (6, 2), reason="Linux before 6.2 gives packet sockets no giants of UDP")
 def test_a_giant_with_a_tag_keeps_it_in_every_frame(lazy: Wire) -> None:
     """Issue C; ABI.md 12.1: the tag is in line in each segment."""
     with vlan_interface(lazy), lazy.far.open(socket.AF_INET, socket.SOCK_DGRAM) as sender, Port("v0") as port:
