@@ -12,6 +12,7 @@
 #define SEVERAL UINT32_MAX
 #define FIRST_NS 10000  /* more than a round of a program that is awake takes */
 #define MOST_NS 80000   /* less than what a program sleeps at least when it sleeps */
+#define REFRAIN 32      /* short sleeps after a wait that could not help */
 #define SHORT_NS 150000 /* a sleep that waiting could have spared, the wake-up included */
 
 enum spin_state { QUIET, WAITING, CAUGHT };
@@ -45,13 +46,22 @@ static void shrink(struct nm_spin *spin) {
     spin->budget = spin->budget / 4 < FIRST_NS ? 0 : spin->budget / 4;
 }
 
+/* However short sleeps are, waiting is of no use for a while. */
+static void refrain(struct nm_spin *spin) {
+    spin->budget = 0;
+    spin->refrain = REFRAIN;
+}
+
 void nm_spin_learn(struct nm_spin *spin, bool found) {
     if (!spin->slept_at) return;
-    if (found && nm_now_ns() - spin->slept_at < SHORT_NS)
-        grow(spin);
-    else
-        shrink(spin);
+    bool was_short = found && nm_now_ns() - spin->slept_at < SHORT_NS;
     spin->slept_at = 0;
+    if (!was_short)
+        shrink(spin);
+    else if (spin->refrain)
+        spin->refrain--;
+    else
+        grow(spin);
 }
 
 bool nm_spin_end(struct nm_spin *spin) {
@@ -60,14 +70,15 @@ bool nm_spin_end(struct nm_spin *spin) {
 
 bool nm_spin_wait(struct nm_spin *spin, bool (*idle)(void *queue), void *queue) {
     uint64_t until = nm_now_ns() + spin->budget;
-    while (READ_ONCE(spin->state) == WAITING && idle(queue) && nm_now_ns() < until)
+    bool alone = true, early = true;
+    while (READ_ONCE(spin->state) == WAITING && (alone = idle(queue)) &&
+           (early = nm_now_ns() < until))
         sched_yield(); /* whoever is to wake us may have no other CPU */
-    bool caught = nm_spin_end(spin);
-    if (caught)
-        grow(spin);
-    else
-        shrink(spin);
-    return caught;
+    if (nm_spin_end(spin)) return true;
+    /* Whoever would have waked us needs this CPU for it, or longer than waiting is worth. Else the
+     * sleep to come tells. */
+    if (!alone || (!early && spin->budget == MOST_NS)) refrain(spin);
+    return false;
 }
 
 void nm_spin_sleeps(struct nm_spin *spin) { spin->slept_at = nm_now_ns(); }

@@ -11,6 +11,7 @@
 struct nm_spin {
     uint32_t poller;   /* the one thread that has polled the file so far; 0: none, or SEVERAL */
     uint32_t state;    /* of enum spin_state, in spin.c */
+    uint32_t refrain;  /* short sleeps that teach nothing */
     uint64_t budget;   /* ns that the next wait may take; 0: none is worth it */
     uint64_t slept_at; /* ns, CLOCK_MONOTONIC; 0: the last poll found something */
 };
