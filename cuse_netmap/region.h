@@ -100,17 +100,17 @@ static inline enum nm_buffer_state nm_buffer_state(const struct nm_buffers *buff
 }
 
 /* The buffer a slot names, or buffer 0 (whose contents mean nothing) for an index no client may
- * use. */
-static inline char *nm_buffer(const struct nm_buffers *buffers, uint32_t index) {
-    bool usable = nm_buffer_state(buffers, index) == NM_BUFFER_CLIENT;
+ * use. To read from, buffers in flight may do too: several slots may name one that is sent more
+ * than once. */
+static inline char *nm_buffer_or(const struct nm_buffers *buffers, uint32_t index,
+                                 bool in_flight_too) {
+    enum nm_buffer_state state = nm_buffer_state(buffers, index);
+    bool usable = state == NM_BUFFER_CLIENT || (in_flight_too && state == NM_BUFFER_IN_FLIGHT);
     return buffers->base + (usable ? (size_t)index * buffers->size : 0);
 }
 
-/* The same to read from: several slots may name one buffer that is sent more than once. */
-static inline char *nm_buffer_to_read(const struct nm_buffers *buffers, uint32_t index) {
-    enum nm_buffer_state state = nm_buffer_state(buffers, index);
-    bool usable = state == NM_BUFFER_CLIENT || state == NM_BUFFER_IN_FLIGHT;
-    return buffers->base + (usable ? (size_t)index * buffers->size : 0);
+static inline char *nm_buffer(const struct nm_buffers *buffers, uint32_t index) {
+    return nm_buffer_or(buffers, index, false);
 }
 
 /* A client's buffer becomes `state`, unless somebody else was faster or it is none. */

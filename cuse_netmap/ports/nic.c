@@ -65,15 +65,16 @@ static void recover(struct nic_queue *queue, uint32_t away) {
 static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
                        struct nm_frame frames[BATCH]) {
     const struct nm_buffers *buffers = &kring->port->buffers;
-    uint32_t n = 0, whole = 0, chain = 0;
+    const struct netmap_slot *slots = kring->ring->slot;
+    uint32_t n = 0, whole = 0, chain = 0, num_slots = kring->num_slots;
     bool may_send_twice = backend_of(kring)->held != NULL;
-    for (; slot != head && n < BATCH; slot = nm_kring_next(kring, slot)) {
-        const struct netmap_slot *s = &kring->ring->slot[slot];
+    for (; slot != head && n < BATCH; slot = slot + 1 == num_slots ? 0 : slot + 1) {
+        const struct netmap_slot *s = &slots[slot];
         uint32_t index = READ_ONCE(s->buf_idx);
         uint32_t len = READ_ONCE(s->len);
         bool more = READ_ONCE(s->flags) & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
         uint32_t offset = nm_slot_offset(kring, s);
-        char *data = (may_send_twice ? nm_buffer_to_read : nm_buffer)(buffers, index);
+        char *data = nm_buffer_or(buffers, index, may_send_twice);
         bool bad = data == buffers->base;
         kring->stats.bad_slots += bad;
         if (len > buffers->size - offset) len = buffers->size - offset;
@@ -129,13 +130,14 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
             error = taken;
             break;
         }
-        for (int i = 0; i < taken; i++) {
-            struct netmap_slot *slot = &kring->ring->slot[kring->hwcur];
+        uint32_t done = kring->hwcur;
+        for (int i = 0; i < taken; i++, done = nm_kring_next(kring, done)) {
+            struct netmap_slot *slot = &kring->ring->slot[done];
             uint16_t flags = READ_ONCE(slot->flags);
             if (flags & (NS_BUF_CHANGED | NS_REPORT))
                 WRITE_ONCE(slot->flags, (uint16_t)(flags & ~(NS_BUF_CHANGED | NS_REPORT)));
-            kring->hwcur = nm_kring_next(kring, kring->hwcur);
         }
+        WRITE_ONCE(kring->hwcur, done);
         away = follow(kring, queue, frames, (uint32_t)taken);
         queue->tx_blocked = (uint32_t)taken < count;
         if (queue->tx_blocked) break;
