@@ -19,7 +19,6 @@ BRIDGE = ROOT / "build" / "compat" / "bridge"
 EAL = ["--no-huge", "-m", "256", "--no-pci", "--no-telemetry", "--no-shconf"]
 ROUNDS = 5
 SECONDS = 1.0
-START_SECONDS = 20.0
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,4 @@ void nm_extmem_unmap(struct nm_extmem *memory) {
 
 char *nm_extmem_base(const struct nm_extmem *memory) { return (char *)memory->base; }
 
-uint64_t nm_extmem_size(const struct nm_extmem *memory) { return memory->size; }
-
 bool nm_extmem_broken(const struct nm_extmem *memory) { return READ_ONCE(memory->broken); }

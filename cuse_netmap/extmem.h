@@ -33,7 +33,6 @@ int nm_extmem_map(const struct nm_extmem_piece *pieces, uint32_t count, struct n
 void nm_extmem_unmap(struct nm_extmem *memory);
 
 char *nm_extmem_base(const struct nm_extmem *memory);
-uint64_t nm_extmem_size(const struct nm_extmem *memory); /* of all pieces */
 bool nm_extmem_broken(const struct nm_extmem *memory);
 
 #endif

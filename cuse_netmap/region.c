@@ -265,7 +265,8 @@ int nm_region_check(const struct nm_region *region, enum nm_pool pool, uint64_t 
                      pool_name[pool], (unsigned long long)count, g->objsize, most - g->used, most);
 }
 
-int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool) {
+/* The lowest free object; of a buffer, whose it is from the first moment on. */
+static int64_t alloc_as(struct nm_region *region, enum nm_pool pool, enum nm_buffer_state state) {
     struct pool *p = &region->pools[pool];
     uint32_t total = p->geometry.objtotal;
     for (uint32_t w = p->hint / WORD_BITS; w < words(total); w++) {
@@ -275,12 +276,15 @@ int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool) {
         p->taken[w] |= 1ull << (index % WORD_BITS);
         p->hint = index + 1;
         p->geometry.used++;
-        if (pool == NM_POOL_BUF)
-            store_release(&region->buffer_state[index], (uint8_t)NM_BUFFER_CLIENT);
+        if (pool == NM_POOL_BUF) store_release(&region->buffer_state[index], (uint8_t)state);
         return index;
     }
     p->hint = total;
     return -ENOMEM;
+}
+
+int64_t nm_region_alloc(struct nm_region *region, enum nm_pool pool) {
+    return alloc_as(region, pool, NM_BUFFER_CLIENT);
 }
 
 bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index) {
@@ -298,9 +302,8 @@ bool nm_region_free(struct nm_region *region, enum nm_pool pool, uint32_t index)
 }
 
 int64_t nm_region_lend(struct nm_region *region) {
-    int64_t index = nm_region_alloc(region, NM_POOL_BUF);
+    int64_t index = alloc_as(region, NM_POOL_BUF, NM_BUFFER_LENT);
     if (index < 0) return index;
-    store_release(&region->buffer_state[index], (uint8_t)NM_BUFFER_LENT);
     region->lent++;
     return index;
 }

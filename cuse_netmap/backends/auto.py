@@ -1,25 +1,18 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Which of xdp and raw an interface of the kernel's gets: xdp where its driver takes part, else raw, and why."""
 
-import dataclasses
 import errno
 
 from cuse_netmap.backends import Interface, Place, ethtool, raw, xdp
 from cuse_netmap.errors import Refused
 from cuse_netmap.namespace import network_namespace
-from cuse_netmap.options import PortOptions, choice, integer
 
 # Their frames may come from a stack on the same machine that left checksums to whoever receives, which only the
 # kernel's own books about a frame tell. XDP sees the frame and not the books.
 UNFINISHED = ("veth", "virtio_net", "tun", "xen_netfront", "vif")
 
 
-@dataclasses.dataclass(frozen=True)
-class Options(PortOptions):
-    """[ports.NAME] of the auto backend."""
-
-    xdp_mode: str = choice(*xdp.MODES)
-    xdp_buffers: int = integer(*xdp.BUFFERS)
+Options = xdp.Options  # [ports.NAME] of the auto backend
 
 
 def unfinished(driver: str) -> str:
@@ -31,9 +24,8 @@ def open_port(place: Place, name: str, options: Options) -> Interface:
     with network_namespace(place.namespace):
         why = unfinished(ethtool.driver(name))
     if not why:
-        wanted = xdp.Options(xdp_mode=options.xdp_mode, xdp_buffers=options.xdp_buffers)
         try:
-            return xdp.open_port(place, name, wanted, in_order=("best",))
+            return xdp.open_port(place, name, options, in_order=("best",))
         except Refused as refusal:
             if refusal.errno in (errno.EBUSY, errno.ENXIO):
                 raise

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # rte_log.h: emergency, alert, critical and error; warning. What is less is for whoever looks for trouble.
 ERRORS, WARNINGS = "1234", "5"
-COPY_BELOW = 256  # bytes; docs/dpdk.md says how that was found
+COPY_BELOW = 256  # bytes; docs/dpdk.md says what it does
 
 
 @dataclasses.dataclass(frozen=True)

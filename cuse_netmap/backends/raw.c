@@ -41,6 +41,12 @@ struct packet {
     uint8_t tag[VLAN_TAG];
 };
 
+/* What one call gives to the kernel. */
+struct batch {
+    struct mmsghdr messages[BATCH];
+    struct iovec parts[BATCH];
+};
+
 struct raw_queue {
     struct nm_raw_config config;
     int rx, tx, host; /* sockets */
@@ -50,11 +56,10 @@ struct raw_queue {
     uint32_t num_frames, frames_per_block;
     uint32_t next; /* frame of the ring */
     bool losing;   /* the kernel says that it found the ring full, and has not said how often */
-    struct packet packet; /* there */
-    char *giant;          /* room for a frame that is too long for the ring */
-    ssize_t giant_size;   /* of the one that is there; 0: not read yet; -1: it is lost */
-    struct mmsghdr messages[BATCH];
-    struct iovec parts[BATCH];
+    struct packet packet;          /* there */
+    char *giant;                   /* room for a frame that is too long for the ring */
+    ssize_t giant_size;            /* of the one that is there; 0: not read yet; -1: it is lost */
+    struct batch to_wire, to_host; /* syncs of a TX and of an RX ring may send at once */
 };
 
 static bool set(int fd, int level, int option, int value) {
@@ -65,20 +70,20 @@ static bool set(int fd, int level, int option, int value) {
  */
 
 /* Frames as messages, one to a packet; how many messages. */
-static uint32_t compose(struct raw_queue *raw, const struct nm_frame *frames, uint32_t count,
+static uint32_t compose(struct batch *batch, const struct nm_frame *frames, uint32_t count,
                         uint32_t *used) {
     uint32_t messages = 0, i = 0;
     while (i < count && i < BATCH) {
         uint32_t first = i;
         do {
-            raw->parts[i] = (struct iovec){frames[i].data, frames[i].len};
+            batch->parts[i] = (struct iovec){frames[i].data, frames[i].len};
         } while (frames[i++].more && i < BATCH);
         if (frames[i - 1].more) { /* the batch is full in the middle of a packet */
             i = first;
             break;
         }
-        raw->messages[messages++].msg_hdr =
-            (struct msghdr){.msg_iov = &raw->parts[first], .msg_iovlen = i - first};
+        batch->messages[messages++].msg_hdr =
+            (struct msghdr){.msg_iov = &batch->parts[first], .msg_iovlen = i - first};
     }
     *used = i;
     return messages;
@@ -140,25 +145,25 @@ static int send_failed(const struct raw_queue *raw, struct nm_ring_stats *stats)
     }
 }
 
-static int send_by(struct raw_queue *raw, int fd, const struct nm_frame *frames, uint32_t count,
-                   struct nm_ring_stats *stats) {
+static int send_by(const struct raw_queue *raw, int fd, struct batch *batch,
+                   const struct nm_frame *frames, uint32_t count, struct nm_ring_stats *stats) {
     uint32_t done = 0;
     while (done < count) {
-        uint32_t used, messages = compose(raw, frames + done, count - done, &used), first = 0;
+        uint32_t used, messages = compose(batch, frames + done, count - done, &used), first = 0;
         while (first < messages) {
-            int sent = sendmmsg(fd, raw->messages + first, messages - first, MSG_DONTWAIT);
+            int sent = sendmmsg(fd, batch->messages + first, messages - first, MSG_DONTWAIT);
             if (sent > 0) {
                 for (int i = 0; i < sent; i++, first++) {
                     stats->packets++;
-                    stats->bytes += length_of(&raw->messages[first]);
-                    done += (uint32_t)raw->messages[first].msg_hdr.msg_iovlen;
+                    stats->bytes += length_of(&batch->messages[first]);
+                    done += (uint32_t)batch->messages[first].msg_hdr.msg_iovlen;
                 }
                 continue;
             }
             int verdict = send_failed(raw, stats);
             if (verdict < 0) return verdict;
             if (verdict == 0) return (int)done;
-            done += (uint32_t)raw->messages[first++].msg_hdr.msg_iovlen;
+            done += (uint32_t)batch->messages[first++].msg_hdr.msg_iovlen;
         }
         if (!used) break;
     }
@@ -169,7 +174,8 @@ static int raw_tx(void *queue, const struct nm_frame *frames, uint32_t count,
                   struct nm_ring_stats *stats) {
     struct raw_queue *raw = queue;
     go_on(raw);
-    int done = send_by(raw, raw->tx, frames, count, stats);
+    errno = 0;
+    int done = send_by(raw, raw->tx, &raw->to_wire, frames, count, stats);
     if (done >= 0 && (uint32_t)done < count && errno == ENOBUFS) hold_up(raw);
     return done;
 }
@@ -178,7 +184,7 @@ static int raw_to_host(void *queue, const struct nm_frame *frames, uint32_t coun
                        struct nm_ring_stats *stats) {
     struct raw_queue *raw = queue;
     struct nm_ring_stats sent = {0};
-    int done = send_by(raw, raw->host, frames, count, &sent);
+    int done = send_by(raw, raw->host, &raw->to_host, frames, count, &sent);
     for (enum nm_drop drop = 0; drop < NM_DROPS; drop++)
         stats->drops[drop] += sent.drops[drop];
     return done;

@@ -127,13 +127,22 @@ static int do_ioctl(struct nm_door *door, const struct nm_incoming *in,
     return nm_inbox_park(door, in, open);
 }
 
+/* Whether this poll may wait for a wake. A second thread that polls the file either sees that, or
+ * is seen here. */
+static bool may_wait(struct nm_open *open, uint32_t tid) {
+    if (!nm_spin_begin(&open->spin)) return false;
+    if (nm_spin_alone(&open->spin, tid)) return true;
+    if (nm_spin_end(&open->spin)) notify_kernel(open);
+    return false;
+}
+
 /* For a poll that may sleep: its look, and a second one if it was worth waiting for. */
 static int poll_or_wait(struct nm_open *open, const struct nm_incoming *in, uint32_t events) {
     struct nm_spin *spin = &open->spin;
     const struct nm_transport_ops *transport = open->door->transport;
     if (!transport->idle || !nm_spin_alone(spin, in->header->pid))
         return nm_file_poll(&open->file, events, true, 0);
-    bool waits = nm_spin_begin(spin);
+    bool waits = may_wait(open, in->header->pid);
     int revents = nm_file_poll(&open->file, events, true, 0);
     if (waits && revents && nm_spin_end(spin)) notify_kernel(open); /* of what came since */
     nm_spin_learn(spin, revents != 0);

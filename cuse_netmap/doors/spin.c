@@ -25,7 +25,8 @@ static bool change(struct nm_spin *spin, uint32_t from, uint32_t to) {
 bool nm_spin_caught(struct nm_spin *spin) { return change(spin, WAITING, CAUGHT); }
 
 bool nm_spin_alone(struct nm_spin *spin, uint32_t tid) {
-    uint32_t known = READ_ONCE(spin->poller);
+    if (!tid) return false; /* of another PID namespace: anybody */
+    uint32_t known = __atomic_load_n(&spin->poller, __ATOMIC_SEQ_CST);
     if (known == tid) return true;
     if (!known && __atomic_compare_exchange_n(&spin->poller, &known, tid, false, __ATOMIC_SEQ_CST,
                                               __ATOMIC_SEQ_CST))

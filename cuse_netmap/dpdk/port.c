@@ -400,8 +400,6 @@ void nm_dpdk_facts(const struct nm_dpdk_port *port, struct nm_dpdk_facts *out) {
     out->pointed_at = port->memory.length > 0;
 }
 
-uint16_t nm_dpdk_number(const struct nm_dpdk_port *port) { return port->number; }
-
 void nm_dpdk_address(const struct nm_dpdk_port *port, uint8_t mac[6]) {
     struct rte_ether_addr address = {0};
     rte_eth_macaddr_get(port->number, &address);

@@ -66,7 +66,6 @@ bool nm_dpdk_set_memory(struct nm_dpdk_port *port, void *base, uint64_t length);
 int nm_dpdk_set_mtu(struct nm_dpdk_port *port, uint16_t mtu, struct nm_refusal *why);
 int nm_dpdk_set_promiscuous(struct nm_dpdk_port *port, bool on, struct nm_refusal *why);
 void nm_dpdk_facts(const struct nm_dpdk_port *port, struct nm_dpdk_facts *out);
-uint16_t nm_dpdk_number(const struct nm_dpdk_port *port);
 void nm_dpdk_address(const struct nm_dpdk_port *port, uint8_t mac[6]);
 
 #endif

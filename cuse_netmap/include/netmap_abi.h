@@ -20,10 +20,6 @@
 
 /* ---- requests -------------------------------------------------------------------------------- */
 
-/* Programs of API 11 to 13 differ only in bodies of NIOCCTRL; their legacy requests can be served
- * as they are. */
-#define NETMAP_LEGACY_MIN_API 11
-
 /* Body and options of one request: together at most NETMAP_REQ_MAXSIZE bytes; with the bookkeeping
  * that a kernel keeps beside them, this much. More is EMSGSIZE. */
 #define NETMAP_REQ_BUFFER_SIZE                                                                     \

@@ -118,7 +118,10 @@ static bool receive(struct nm_attachment *attachment, struct nm_kring *kring) {
 static void send_pending(struct nm_attachment *attachment, struct nm_kring *kring) {
     nm_topology_hold(); /* first, as everywhere: the sync may lead into a switch */
     nm_kring_lock(kring);
-    if (kring->hwcur != load_acquire(&kring->filled)) send_filled(attachment, kring);
+    /* Also for what was taken earlier and comes back only now: it is room again. */
+    uint32_t filled = load_acquire(&kring->filled);
+    bool all_back = attachment->limit[kring->index] == nm_kring_prev(kring, filled);
+    if (kring->hwcur != filled || !all_back) send_filled(attachment, kring);
     nm_kring_unlock(kring);
     nm_topology_release();
 }

@@ -67,7 +67,8 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
     const struct nm_buffers *buffers = &kring->port->buffers;
     const struct netmap_slot *slots = kring->ring->slot;
     uint32_t n = 0, whole = 0, chain = 0, num_slots = kring->num_slots;
-    bool may_send_twice = backend_of(kring)->held != NULL;
+    const struct nm_backend_ops *backend = backend_of(kring);
+    bool may_send_twice = backend->held || backend->in_flight;
     for (; slot != head && n < BATCH; slot = slot + 1 == num_slots ? 0 : slot + 1) {
         const struct netmap_slot *s = &slots[slot];
         uint32_t index = READ_ONCE(s->buf_idx);
@@ -103,14 +104,11 @@ static uint32_t follow(struct nm_kring *kring, struct nic_queue *queue,
     const struct nm_backend_ops *backend = backend_of(kring);
     if (backend->held) return backend->held(queue->queue);
     if (!backend->in_flight) return 0;
-    const struct nm_buffers *buffers = &kring->port->buffers;
     uint32_t away = (uint32_t)backend->in_flight(queue->queue);
     uint32_t new = away < taken ? away : taken;
     nm_flying_settle(&queue->flying, kring->port->region, away - new);
-    for (uint32_t i = taken - new; i < taken; i++) {
-        size_t offset = (size_t)(frames[i].data - buffers->base);
-        nm_flying_add(&queue->flying, kring->port->region, (uint32_t)(offset / buffers->size));
-    }
+    for (uint32_t i = taken - new; i < taken; i++)
+        nm_flying_add(&queue->flying, kring->port->region, frames[i].buffer);
     return queue->flying.count;
 }
 
@@ -330,7 +328,7 @@ static bool nic_forward(struct nm_kring *kring, uint32_t head, bool all, bool do
     if (kring->host)
         return kring->index == kring->port->num_rings[NM_RX] && down &&
                forward_down(kring, head, all);
-    if (backend_of(kring)->to_host) forward_up(kring, head, all);
+    if (queue_of(kring) && backend_of(kring)->to_host) forward_up(kring, head, all);
     return false;
 }
 

@@ -12,7 +12,6 @@ from tests.support.patience import at_most
 ETH_P_TEST = 0x88B5  # IEEE 802, local experiments: nothing else on the wire speaks it
 SO_RCVBUFFORCE = 33
 HEADER = 18  # Ethernet, and the number
-QUEUE = 1000  # frames that a TAP keeps for a reader, at least
 
 
 def frame(number: int, size: int = 60) -> bytes:

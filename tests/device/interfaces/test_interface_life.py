@@ -79,7 +79,7 @@ def test_two_namespaces_names_share_one_interface_only_if_it_is_one(own: Wire) -
 
 
 def test_a_configured_wire_is_there_for_programs_of_other_namespaces(own: Wire) -> None:
-    """docs/configuration.md: [ports.NAME] names a wire for everybody; a program elsewhere has its own first."""
+    """docs/interfaces.md: [ports.NAME] names a wire for everybody; a program elsewhere has its own first."""
     with Port("tap1") as wire:
         assert wire.granted.rx_slots == 16
     own.near.run("ip link add tap1 type veth peer name tap1p")
