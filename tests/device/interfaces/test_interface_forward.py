@@ -14,6 +14,7 @@ from cuse_netmap.control.requests import Mode, Register
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
 from tests.support.interfaces import Way
+from tests.support.patience import at_most
 from tests.support.state import write
 from tests.support.steps import wait_until
 from tests.support.stream import crossed
@@ -178,6 +179,20 @@ def test_a_whole_ring_goes_on_in_one_sync(near: Wire, far: Host) -> None:
         release(port, NIC)
         port.rxsync()
         assert host.take(900) == [frame(n) for n in range(900)]
+
+
+def test_frames_that_are_sent_and_frames_that_go_on_to_the_host_keep_apart(near: Wire, far: Host) -> None:
+    """ABI.md 10.2: syncs of a TX and of an RX ring run at once, and both send."""
+    rounds, each, sent = 150, 20, 1 << 20
+    with transparent() as port, listener(near.near) as heard, marking(port):
+        for number in range(0, rounds * each, each):
+            far.send(*(frame(n) for n in range(number, number + each)))
+            for n in range(number, number + each):
+                assert port.put(frame(sent + n))
+            port.txsync()
+            assert far.take(each) == [frame(sent + n) for n in range(number, number + each)]
+            up = received(heard, at_most(5), wanted=each)
+            assert up == [frame(n) for n in range(number, number + each)]
 
 
 # ---- from the host to the wire
