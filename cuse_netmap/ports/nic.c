@@ -67,8 +67,7 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
     const struct nm_buffers *buffers = &kring->port->buffers;
     const struct netmap_slot *slots = kring->ring->slot;
     uint32_t n = 0, whole = 0, chain = 0, num_slots = kring->num_slots;
-    const struct nm_backend_ops *backend = backend_of(kring);
-    bool may_send_twice = backend->held || backend->in_flight;
+    bool may_send_twice = backend_of(kring)->held != NULL;
     for (; slot != head && n < BATCH; slot = slot + 1 == num_slots ? 0 : slot + 1) {
         const struct netmap_slot *s = &slots[slot];
         uint32_t index = READ_ONCE(s->buf_idx);
