@@ -14,7 +14,6 @@
 #include "dpdk/eal.h"
 #include "dpdk/poller.h"
 
-#define AHEAD 4 /* frames whose data are fetched while others are copied */
 #define ETHERNET_HEADER 14
 
 /* ---- sending ----------------------------------------------------------------------------------
@@ -162,7 +161,6 @@ static uint32_t load_short(const struct nm_dpdk_queue *queue, struct burst *burs
         const struct nm_frame *frame = &frames[i];
         struct rte_mbuf *mbuf = burst->spare[i];
         if (frame->more || frame->len < ETHERNET_HEADER || frame->len >= limit) break;
-        if (i + AHEAD < burst->spares) rte_prefetch0(frames[i + AHEAD].data);
         /* Of an mbuf that has been free the rest is as it must be. */
         mbuf->data_off = RTE_PKTMBUF_HEADROOM;
         mbuf->port = RTE_MBUF_PORT_INVALID;
