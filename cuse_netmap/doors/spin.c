@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* How long a poll waits before its program sleeps: as KVM's halt polling does, the wait grows while
- * sleeps turn out short and shrinks when it was in vain, to nothing for programs that sleep long.
+ * sleeps turn out short and shrinks when they turn out long, to nothing for programs that sleep
+ * long.
  */
 #include "doors/spin.h"
 
@@ -10,8 +11,8 @@
 #include "doors/door_internal.h"
 
 #define SEVERAL UINT32_MAX
-#define FIRST_NS 10000  /* more than a round of a program that is awake takes */
-#define MOST_NS 80000   /* less than what a program sleeps at least when it sleeps */
+#define FIRST_NS 10000  /* where a wait starts; short sleeps double it */
+#define MOST_NS 80000   /* a longer wait costs more than being woken does */
 #define REFRAIN 32      /* short sleeps after a wait that could not help */
 #define SHORT_NS 150000 /* a sleep that waiting could have spared, the wake-up included */
 
