@@ -1,20 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Starting the EAL without letting it change the process. */
+#define ALLOW_EXPERIMENTAL_API /* rte_intr_instance_alloc and its like, from 2021 */
 #include "dpdk/eal.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
 
@@ -113,6 +117,76 @@ int nm_eal_refuse(struct nm_refusal *why, int result, const char *format, ...) {
     vsnprintf(doing, sizeof(doing), format, args);
     va_end(args);
     return nm_refuse(why, error, "%s: %s%s%s", doing, rte_strerror(error), *said ? ": " : "", said);
+}
+
+/* ---- turns of the interrupt thread ------------------------------------------------------------
+ */
+
+static struct {
+    pthread_mutex_t lock; /* one at a time */
+    int eventfd;          /* an interrupt source of ours; -1: there is none */
+    void (*function)(void *arg);
+    void *arg;
+} turn = {.lock = PTHREAD_MUTEX_INITIALIZER, .eventfd = -1};
+
+static void take_turn(void *unused) {
+    (void)unused;
+    eventfd_t count;
+    if (!eventfd_read(turn.eventfd, &count)) turn.function(turn.arg);
+}
+
+static void offer_turns(void) {
+    struct rte_intr_handle *source = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    bool told = source && fd >= 0 && !rte_intr_fd_set(source, fd) &&
+                !rte_intr_type_set(source, RTE_INTR_HANDLE_EXT) &&
+                !rte_intr_callback_register(source, take_turn, NULL);
+    rte_intr_instance_free(source); /* the EAL has made a copy */
+    if (told)
+        turn.eventfd = fd;
+    else if (fd >= 0)
+        close(fd);
+}
+
+struct call {
+    void (*function)(void *arg);
+    void *arg;
+    sem_t *done;
+};
+
+static void call(void *arg) {
+    struct call *call = arg;
+    call->function(call->arg);
+    sem_post(call->done);
+}
+
+/* For good: the memory is about to go, and in it sources that drivers have left behind. */
+static void park(void *done) {
+    sem_post(done);
+    for (;;)
+        pause();
+}
+
+/* Until `function`, which has to post `done`, has done so. */
+static void hand_over(void (*function)(void *arg), void *arg, sem_t *done) {
+    pthread_mutex_lock(&turn.lock);
+    turn.function = function;
+    turn.arg = arg;
+    eventfd_write(turn.eventfd, 1);
+    while (sem_wait(done)) /* EINTR */
+        ;
+    pthread_mutex_unlock(&turn.lock);
+}
+
+void nm_eal_in_turn(void (*function)(void *arg), void *arg) {
+    if (turn.eventfd < 0 || rte_thread_is_intr()) {
+        function(arg);
+        return;
+    }
+    sem_t done;
+    sem_init(&done, 0, 0);
+    hand_over(call, &(struct call){.function = function, .arg = arg, .done = &done}, &done);
+    sem_destroy(&done);
 }
 
 /* ---- starting ---------------------------------------------------------------------------------
@@ -238,15 +312,22 @@ int nm_eal_start(uint32_t count, const char *const options[], struct nm_refusal 
         if (-error != EINVAL) state = EAL_FAILED; /* bad options can be mended */
     } else if (!error) {
         state = EAL_RUNS;
+        offer_turns();
     }
     /* getopt and the EAL keep pointers to the options: they stay. */
     return error;
 }
 
-void nm_eal_adopt(void) { state = EAL_ADOPTED; }
+void nm_eal_adopt(void) {
+    if (state != EAL_ADOPTED) offer_turns();
+    state = EAL_ADOPTED;
+}
 
 void nm_eal_stop(void) {
     if (state == EAL_RUNS) {
+        sem_t parked;
+        sem_init(&parked, 0, 0);
+        if (turn.eventfd >= 0) hand_over(park, &parked, &parked);
         rte_eal_cleanup();
         rmdir("/var/run/dpdk/" PREFIX); /* which --no-shconf leaves, empty */
     }

@@ -35,6 +35,11 @@ void nm_eal_mute(bool mute);
 __attribute__((format(printf, 3, 4))) int nm_eal_refuse(struct nm_refusal *why, int result,
                                                         const char *format, ...);
 
+/* Runs this where the drivers hear of events, the EAL's interrupt thread, and returns when that has
+ * been done. They take no lock against it: a device that is stopped elsewhere while its peer hangs
+ * up can be torn down twice (net_memif). */
+void nm_eal_in_turn(void (*function)(void *arg), void *arg);
+
 /* Called before a thread's packets, of which it will have more: memory pools then keep a cache for
  * it, whose mbufs nobody else gets. */
 void nm_eal_enter(void);

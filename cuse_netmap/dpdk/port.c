@@ -267,7 +267,8 @@ static void leave_as_found(struct nm_dpdk_port *port) {
         rte_eth_dev_set_mtu(port->number, port->had_mtu);
 }
 
-void nm_dpdk_close(struct nm_dpdk_port *port) {
+static void close_device(void *arg) {
+    struct nm_dpdk_port *port = arg;
     struct rte_eth_dev_info info = {0};
     rte_eth_dev_info_get(port->number, &info);
     nm_eal_mute(true); /* a device that has vanished */
@@ -277,17 +278,18 @@ void nm_dpdk_close(struct nm_dpdk_port *port) {
     nm_dpdk_set_memory(port, NULL, 0);
     for (uint16_t i = 0; i < port->queues; i++)
         nm_dpdk_queue_fini(&port->queue[i]);
-    if (port->adopted) {
-        free(port);
-        return;
-    }
+    if (port->adopted) return;
     rte_eth_dev_owner_unset(port->number, port->owner.id);
-    if (port->made) {
-        rte_eth_dev_close(port->number);
-        if (info.device) rte_dev_remove(info.device);
-    }
+    if (!port->made) return;
+    rte_eth_dev_close(port->number);
+    if (info.device) rte_dev_remove(info.device);
+}
+
+void nm_dpdk_close(struct nm_dpdk_port *port) {
+    nm_eal_in_turn(close_device, port);
     /* Mbufs that vanished with the device, or that another still has, keep their pool. */
-    if (port->pool && !rte_mempool_in_use_count(port->pool)) rte_mempool_free(port->pool);
+    if (!port->adopted && port->pool && !rte_mempool_in_use_count(port->pool))
+        rte_mempool_free(port->pool);
     free(port);
 }
 

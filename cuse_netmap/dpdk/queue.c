@@ -339,11 +339,13 @@ static int dpdk_listen(void *queue, nm_watch_call *call, void *arg) {
 
 static void dpdk_arm(void *queue, uint32_t events) { nm_poller_arm(queue, events); }
 
+static void stop_device(void *queue) { rte_eth_dev_stop(((struct nm_dpdk_queue *)queue)->number); }
+
 /* Its memory is the port's. */
 static void dpdk_close(void *arg) {
     struct nm_dpdk_queue *queue = arg;
     nm_poller_remove(queue);
-    if (--*queue->open == 0) rte_eth_dev_stop(queue->number);
+    if (--*queue->open == 0) nm_eal_in_turn(stop_device, queue);
 }
 
 int nm_dpdk_queue_init(struct nm_dpdk_queue *queue, uint32_t descriptors) {

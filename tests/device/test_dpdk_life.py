@@ -174,6 +174,18 @@ def test_the_end_leaves_nothing(tmp_path: Path) -> None:
         assert not Path("/run/dpdk/cuse-netmap").exists()
 
 
+@pytest.mark.parametrize("_", range(3))
+def test_devices_joined_to_each_other_are_closed(tmp_path: Path, _: int) -> None:
+    """Issue F: their driver hears in a thread of DPDK's that a peer hangs up; a daemon crashed of it, not each time."""
+    ports = ""
+    for i in range(10):
+        end = "net_memif{},role={},id=0," + f"socket={tmp_path}/{i},socket-abstract=no"
+        ports += dpdk.port(f"server{i}", end.format(2 * i, "server"), descriptors=64)
+        ports += dpdk.port(f"client{i}", end.format(2 * i + 1, "client"), descriptors=64)
+    with dpdk.served(tmp_path, dpdk.configuration(ports)):
+        wait_until(lambda: all(number(f"ports/client{i}/device/up") for i in range(10)))
+
+
 def test_a_killed_daemon_is_followed_by_one_that_works(tmp_path: Path) -> None:
     """Issue F: nothing that DPDK leaves behind keeps the next from starting."""
     with Wire() as wire:
