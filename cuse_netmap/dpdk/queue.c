@@ -152,11 +152,12 @@ static void unload(struct nm_dpdk_queue *queue, struct burst *burst, uint32_t se
 }
 
 /* Frames that are whole packets and short, as most are: the same in fewer steps. How many, up to
- * the first that is not so. */
+ * the first that is not so, and their bytes. */
 static uint32_t load_short(const struct nm_dpdk_queue *queue, struct burst *burst,
-                           const struct nm_frame *frames) {
+                           const struct nm_frame *frames, uint32_t *bytes) {
     uint32_t limit = RTE_MIN(READ_ONCE(queue->longest), queue->room) + 1, i = 0;
     if (limit > queue->copy_below) limit = queue->copy_below;
+    *bytes = 0;
     for (; i < burst->spares; i++) {
         const struct nm_frame *frame = &frames[i];
         struct rte_mbuf *mbuf = burst->spare[i];
@@ -167,6 +168,7 @@ static uint32_t load_short(const struct nm_dpdk_queue *queue, struct burst *burs
         mbuf->ol_flags = 0;
         mbuf->pkt_len = mbuf->data_len = frame->len;
         rte_memcpy(rte_pktmbuf_mtod(mbuf, char *), frame->data, frame->len);
+        *bytes += frame->len;
     }
     return i;
 }
@@ -174,12 +176,14 @@ static uint32_t load_short(const struct nm_dpdk_queue *queue, struct burst *burs
 /* Sends such frames as there are at the start; how many. `*full`: the device took less. */
 static uint32_t send_short(struct nm_dpdk_queue *queue, struct burst *burst,
                            const struct nm_frame *frames, struct nm_ring_stats *stats, bool *full) {
-    uint32_t count = load_short(queue, burst, frames);
+    uint32_t bytes, count = load_short(queue, burst, frames, &bytes);
     if (!count) return 0;
     uint32_t sent = rte_eth_tx_burst(queue->number, queue->index, burst->spare, (uint16_t)count);
-    rte_mempool_put_bulk(queue->pool, (void **)(burst->spare + sent), burst->spares - sent);
-    for (uint32_t i = 0; i < sent; i++)
-        stats->bytes += frames[i].len;
+    if (sent < burst->spares)
+        rte_mempool_put_bulk(queue->pool, (void **)(burst->spare + sent), burst->spares - sent);
+    for (uint32_t i = sent; i < count; i++)
+        bytes -= frames[i].len;
+    stats->bytes += bytes;
     stats->packets += sent;
     queue->taken += sent;
     *full = sent < count;

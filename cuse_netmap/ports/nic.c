@@ -59,24 +59,40 @@ static void recover(struct nic_queue *queue, uint32_t away) {
     nm_flying_recover(flying, queue->port->region, away > flying->count ? away - flying->count : 0);
 }
 
+#define NOTES (NS_BUF_CHANGED | NS_REPORT) /* of programs, which a sync takes back */
+
+static uint32_t slots_on(const struct nm_kring *kring, uint32_t slot, uint32_t count) {
+    return (slot + count) % kring->num_slots;
+}
+
+static void clear_flags(struct nm_kring *kring, uint32_t slot, uint32_t end, uint16_t which) {
+    for (; slot != end; slot = nm_kring_next(kring, slot)) {
+        uint16_t *flags = &kring->ring->slot[slot].flags, set = READ_ONCE(*flags);
+        if (set & which) WRITE_ONCE(*flags, (uint16_t)(set & ~which));
+    }
+}
+
 /* The slots from `slot` on as frames, up to and including the last whole packet before `head`.
  * A chain of slots that is longer than netmap allows is cut there, so that none can last for ever.
- */
+ * `*flags` has those of all slots. */
 static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
-                       struct nm_frame frames[BATCH]) {
+                       struct nm_frame frames[BATCH], uint16_t *flags) {
     const struct nm_buffers *buffers = &kring->port->buffers;
     const struct netmap_slot *slots = kring->ring->slot;
-    uint32_t n = 0, whole = 0, chain = 0, num_slots = kring->num_slots;
+    uint32_t n = 0, whole = 0, chain = 0, bad_slots = 0, num_slots = kring->num_slots;
+    uint16_t all = 0;
     bool may_send_twice = backend_of(kring)->held != NULL;
     for (; slot != head && n < BATCH; slot = slot + 1 == num_slots ? 0 : slot + 1) {
         const struct netmap_slot *s = &slots[slot];
         uint32_t index = READ_ONCE(s->buf_idx);
         uint32_t len = READ_ONCE(s->len);
-        bool more = READ_ONCE(s->flags) & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
+        uint16_t set = READ_ONCE(s->flags);
+        bool more = set & NS_MOREFRAG && ++chain < NETMAP_MAX_FRAGS;
         uint32_t offset = nm_slot_offset(kring, s);
         char *data = nm_buffer_or(buffers, index, may_send_twice);
         bool bad = data == buffers->base;
-        kring->stats.bad_slots += bad;
+        bad_slots += bad;
+        all |= set;
         if (len > buffers->size - offset) len = buffers->size - offset;
         frames[n++] = (struct nm_frame){
             .data = data + offset, .buffer = bad ? 0 : index, .len = (uint16_t)len, .more = more};
@@ -85,6 +101,8 @@ static uint32_t gather(struct nm_kring *kring, uint32_t slot, uint32_t head,
             chain = 0;
         }
     }
+    kring->stats.bad_slots += bad_slots;
+    *flags = all;
     return whole;
 }
 
@@ -120,20 +138,16 @@ static int nic_txsync(struct nm_kring *kring, uint32_t head) {
     uint32_t away = follow(kring, queue, NULL, 0);
     queue->tx_blocked = false;
     while (kring->hwcur != head) {
-        uint32_t count = gather(kring, kring->hwcur, head, frames);
+        uint16_t flags;
+        uint32_t count = gather(kring, kring->hwcur, head, frames, &flags);
         if (!count) break; /* the rest of a packet is still to come */
         int taken = backend->tx(queue->queue, frames, count, &kring->stats);
         if (taken < 0) {
             error = taken;
             break;
         }
-        uint32_t done = kring->hwcur;
-        for (int i = 0; i < taken; i++, done = nm_kring_next(kring, done)) {
-            struct netmap_slot *slot = &kring->ring->slot[done];
-            uint16_t flags = READ_ONCE(slot->flags);
-            if (flags & (NS_BUF_CHANGED | NS_REPORT))
-                WRITE_ONCE(slot->flags, (uint16_t)(flags & ~(NS_BUF_CHANGED | NS_REPORT)));
-        }
+        uint32_t done = slots_on(kring, kring->hwcur, (uint32_t)taken);
+        if (flags & NOTES) clear_flags(kring, kring->hwcur, done, NOTES);
         WRITE_ONCE(kring->hwcur, done);
         away = follow(kring, queue, frames, (uint32_t)taken);
         queue->tx_blocked = (uint32_t)taken < count;
@@ -161,11 +175,8 @@ static uint32_t rx_room(const struct nm_kring *kring) {
 }
 
 static void release(struct nm_kring *kring, uint32_t head) {
-    for (; kring->hwcur != head; kring->hwcur = nm_kring_next(kring, kring->hwcur)) {
-        struct netmap_slot *slot = &kring->ring->slot[kring->hwcur];
-        uint16_t flags = READ_ONCE(slot->flags);
-        if (flags & NS_BUF_CHANGED) WRITE_ONCE(slot->flags, (uint16_t)(flags & ~NS_BUF_CHANGED));
-    }
+    clear_flags(kring, kring->hwcur, head, NS_BUF_CHANGED);
+    kring->hwcur = head;
 }
 
 /* Fills slots with what is ready: how many, or -errno. */
@@ -232,10 +243,6 @@ static int nic_rxsync(struct nm_kring *kring, uint32_t head) {
 /* ---- forwarding -------------------------------------------------------------------------------
  */
 
-static uint32_t slots_on(const struct nm_kring *kring, uint32_t slot, uint32_t count) {
-    return (slot + count) % kring->num_slots;
-}
-
 /* Slots of the packet that begins at `slot`; 0: it does not end before `head`. */
 static uint32_t slots_of_packet(const struct nm_kring *kring, uint32_t slot, uint32_t head) {
     for (uint32_t n = 1; slot != head; n++, slot = nm_kring_next(kring, slot))
@@ -246,13 +253,6 @@ static uint32_t slots_of_packet(const struct nm_kring *kring, uint32_t slot, uin
 
 static bool is_marked(const struct nm_kring *kring, uint32_t slot) {
     return READ_ONCE(kring->ring->slot[slot].flags) & NS_FORWARD;
-}
-
-static void clear_marks(struct nm_kring *kring, uint32_t slot, uint32_t end) {
-    for (; slot != end; slot = nm_kring_next(kring, slot)) {
-        uint16_t *flags = &kring->ring->slot[slot].flags;
-        WRITE_ONCE(*flags, (uint16_t)(READ_ONCE(*flags) & ~NS_FORWARD));
-    }
 }
 
 static void to_host(struct nm_kring *kring, const struct nm_frame *frames, uint32_t count) {
@@ -271,8 +271,9 @@ static void forward_up(struct nm_kring *kring, uint32_t head, bool all) {
                 to_host(kring, frames, waiting);
                 waiting = 0;
             }
-            waiting += gather(kring, slot, end, frames + waiting);
-            clear_marks(kring, slot, end);
+            uint16_t flags;
+            waiting += gather(kring, slot, end, frames + waiting, &flags);
+            clear_flags(kring, slot, end, NS_FORWARD);
         }
         slot = end;
     }
