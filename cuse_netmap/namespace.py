@@ -36,11 +36,26 @@ def unshare_mounts() -> None:
 
 
 def mounted_at(path: Path) -> str:
-    """The type of the uppermost mount right there, "" for none. Asks the kernel's table, not the mount."""
-    wanted = str(path).replace("\\", "\\134").replace(" ", "\\040")
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    types = [line.split(" - ")[1].split()[0] for line in lines if line.split()[4] == wanted]
-    return types[-1] if types else ""
+    """The type of the mount that is seen right there, "" for none. Asks the kernel's table, not the mount."""
+    mount = _mount_of(path)
+    if mount not in ("", _mount_of(path.parent)):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if line.split()[0] == mount:
+                return line.split(" - ")[1].split()[0]
+    return ""
+
+
+def _mount_of(path: Path) -> str:
+    """The number of the mount that it is in; "" if it is not there."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)  # no filesystem is asked to open it
+    except FileNotFoundError:
+        return ""
+    try:
+        fields = dict(line.split(":\t", 1) for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines())
+        return fields["mnt_id"]
+    finally:
+        os.close(fd)
 
 
 def bind(source: Path, target: Path) -> None:

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.helper import FOLDER
-from cuse_netmap.namespace import bind, unmount
+from cuse_netmap.namespace import bind, mounted_at, unmount
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
@@ -255,7 +256,28 @@ def test_the_mount_of_a_killed_daemon_is_removed_by_the_next(start_daemon: Calla
     assert said == (first.mmap == "passthrough"), "a CUSE device goes with its daemon"
     assert refused("tap0") == 0
     assert second.stop() == 0
-    assert "/dev/netmap" not in mounts()
+    assert not mounted_at(Path("/dev/netmap"))
+
+
+OTHER_DEV = """
+import sys
+from pathlib import Path
+from cuse_netmap.namespace import mounted_at, unshare_mounts
+sys.path.append(sys.argv[1])
+from tests.support.places import mount_private_places
+unshare_mounts()
+mount_private_places()
+print(mounted_at(Path("/dev/netmap")) or "nothing")
+"""
+
+
+def test_a_daemon_whose_dev_is_not_seen_is_in_nobodys_way(start_daemon: Callable[..., Daemon]) -> None:
+    """Containers and these tests lay a /dev of their own over the machine's."""
+    daemon = start_daemon()
+    assert mounted_at(Path("/dev/netmap")) == ("fuse" if daemon.mmap == "passthrough" else "")
+    tests = Path(__file__).resolve().parents[2]
+    inside = subprocess.run([sys.executable, "-c", OTHER_DEV, tests], stdout=subprocess.PIPE, text=True, check=True)
+    assert inside.stdout == "nothing\n"
 
 
 @pytest.fixture
