@@ -8,13 +8,18 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
+#define SOON_NS 300000 /* twice that at most */
+
 struct nm_events {
-    int epoll, stop;
+    int epoll, stop, timer;
     pthread_t thread;
     pthread_mutex_t calling; /* held while watches are called; a dead watch is never called */
     struct nm_watch *graveyard;
+    pthread_mutex_t soon_lock;
+    struct nm_watch *soon; /* armed at a tick of the timer, which runs while there are any */
 };
 
 struct nm_watch {
@@ -24,6 +29,10 @@ struct nm_watch {
     void *arg;
     pthread_mutex_t lock;
     uint32_t armed;
+    uint32_t soon; /* to be armed */
+    bool again;    /* asked for since the last tick */
+    bool listed;   /* in events->soon, whose lock this needs */
+    struct nm_watch *next_soon;
     bool idle;    /* looked at only while armed */
     bool present; /* in the epoll set */
     bool dead;
@@ -41,11 +50,81 @@ static int set_interest(struct nm_watch *watch) {
 
 void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
     pthread_mutex_lock(&watch->lock);
+    watch->soon &= ~events;
     if ((watch->armed & events) != events) { /* else its call is still to come */
         watch->armed |= events;
         set_interest(watch);
     }
     pthread_mutex_unlock(&watch->lock);
+}
+
+static void set_timer(struct nm_events *events, bool on) {
+    struct itimerspec period = {{0, on ? SOON_NS : 0}, {0, on ? SOON_NS : 0}};
+    timerfd_settime(events->timer, 0, &period, NULL);
+}
+
+static void list(struct nm_watch *watch) {
+    struct nm_events *events = watch->events;
+    pthread_mutex_lock(&events->soon_lock);
+    if (!watch->listed) {
+        if (!events->soon) set_timer(events, true);
+        watch->next_soon = events->soon;
+        events->soon = watch;
+        watch->listed = true;
+    }
+    pthread_mutex_unlock(&events->soon_lock);
+}
+
+static void unlist(struct nm_watch *watch) {
+    struct nm_events *events = watch->events;
+    pthread_mutex_lock(&events->soon_lock);
+    for (struct nm_watch **at = &events->soon; *at; at = &(*at)->next_soon) {
+        if (*at != watch) continue;
+        *at = watch->next_soon;
+        break;
+    }
+    pthread_mutex_unlock(&events->soon_lock);
+}
+
+void nm_watch_arm_soon(struct nm_watch *watch, uint32_t events) {
+    pthread_mutex_lock(&watch->lock);
+    bool wanted = (watch->armed & events) != events, new = wanted && !watch->soon;
+    if (wanted) {
+        watch->soon |= events;
+        watch->again = true;
+    }
+    pthread_mutex_unlock(&watch->lock);
+    if (new) list(watch);
+}
+
+/* Whether there is still something to be armed. */
+static bool tick_watch(struct nm_watch *watch) {
+    pthread_mutex_lock(&watch->lock);
+    if (!watch->again && watch->soon) {
+        watch->armed |= watch->soon;
+        watch->soon = 0;
+        set_interest(watch);
+    }
+    watch->again = false;
+    bool more = watch->soon;
+    pthread_mutex_unlock(&watch->lock);
+    return more;
+}
+
+static void tick(struct nm_events *events) {
+    uint64_t count;
+    if (read(events->timer, &count, sizeof(count)) < 0) return;
+    pthread_mutex_lock(&events->soon_lock);
+    for (struct nm_watch **at = &events->soon; *at;) {
+        struct nm_watch *watch = *at;
+        watch->listed = tick_watch(watch);
+        if (watch->listed)
+            at = &watch->next_soon;
+        else
+            *at = watch->next_soon;
+    }
+    if (!events->soon) set_timer(events, false);
+    pthread_mutex_unlock(&events->soon_lock);
 }
 
 static void fire(struct nm_watch *watch, uint32_t events) {
@@ -82,30 +161,44 @@ static void *loop(void *arg) {
                 pthread_mutex_unlock(&events->calling);
                 return NULL;
             }
-            if (!watch->dead) fire(watch, ready[i].events);
+            if (ready[i].data.ptr == events)
+                tick(events);
+            else if (!watch->dead)
+                fire(watch, ready[i].events);
         }
         bury(events);
         pthread_mutex_unlock(&events->calling);
     }
 }
 
+static void release(struct nm_events *events) {
+    if (events->epoll >= 0) close(events->epoll);
+    if (events->stop >= 0) close(events->stop);
+    if (events->timer >= 0) close(events->timer);
+    pthread_mutex_destroy(&events->soon_lock);
+    pthread_mutex_destroy(&events->calling);
+    free(events);
+}
+
 int nm_events_create(struct nm_events **out) {
     struct nm_events *events = calloc(1, sizeof(*events));
     if (!events) return -ENOMEM;
     pthread_mutex_init(&events->calling, NULL);
+    pthread_mutex_init(&events->soon_lock, NULL);
     events->epoll = epoll_create1(EPOLL_CLOEXEC);
     events->stop = eventfd(0, EFD_CLOEXEC);
+    events->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     struct epoll_event stop = {.events = EPOLLIN, .data.ptr = NULL};
+    struct epoll_event timer = {.events = EPOLLIN, .data.ptr = events};
     int error = 0;
-    if (events->epoll < 0 || events->stop < 0 ||
-        epoll_ctl(events->epoll, EPOLL_CTL_ADD, events->stop, &stop) < 0)
+    if (events->epoll < 0 || events->stop < 0 || events->timer < 0 ||
+        epoll_ctl(events->epoll, EPOLL_CTL_ADD, events->stop, &stop) < 0 ||
+        epoll_ctl(events->epoll, EPOLL_CTL_ADD, events->timer, &timer) < 0)
         error = -errno;
     else
         error = -pthread_create(&events->thread, NULL, loop, events);
     if (error) {
-        if (events->epoll >= 0) close(events->epoll);
-        if (events->stop >= 0) close(events->stop);
-        free(events);
+        release(events);
         return error;
     }
     *out = events;
@@ -117,10 +210,7 @@ void nm_events_destroy(struct nm_events *events) {
     eventfd_write(events->stop, 1);
     pthread_join(events->thread, NULL);
     bury(events);
-    close(events->epoll);
-    close(events->stop);
-    pthread_mutex_destroy(&events->calling);
-    free(events);
+    release(events);
 }
 
 static int create(const struct nm_watch *like, struct nm_watch **out) {
@@ -152,6 +242,7 @@ void nm_watch_destroy(struct nm_watch *watch) {
     if (!watch) return;
     struct nm_events *events = watch->events;
     pthread_mutex_lock(&events->calling); /* or a call that is running would put it back */
+    unlist(watch);
     if (watch->present) epoll_ctl(events->epoll, EPOLL_CTL_DEL, watch->fd, NULL);
     watch->dead = true;
     watch->next_dead = events->graveyard;

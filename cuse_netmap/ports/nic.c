@@ -353,6 +353,8 @@ static void nic_arm(struct nm_kring *kring, bool ready) {
     if (!events) return;
     if (!queue->watch)
         backend_of(kring)->arm(queue->queue, events);
+    else if (events == EPOLLIN && ready)
+        nm_watch_arm_soon(queue->watch, events);
     else
         nm_watch_arm(events == EPOLLOUT && queue->tx_watch ? queue->tx_watch : queue->watch,
                      events);

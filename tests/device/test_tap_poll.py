@@ -221,6 +221,17 @@ def test_edge_triggered_epoll_reports_each_arrival_once(port: Port, host: Host) 
             assert drain(port) == [frame(number)]
 
 
+def test_edge_triggered_epoll_reports_each_arrival_to_a_program_that_does_not_sync(port: Port, host: Host) -> None:
+    """ABI.md 11: its only syncs are the polls with which the kernel answers a wake."""
+    with select.epoll() as epoll:
+        epoll.register(port, select.EPOLLIN | select.EPOLLET)
+        assert epoll.poll(0.02) == []
+        for number in range(50):
+            host.send(frame(number))  # at once, when nobody has looked since the last
+            assert epoll.poll(SOON) == [(port.fd, select.EPOLLIN)]
+            assert list(port.take()) == [frame(number)]
+
+
 def test_one_sleeper_waits_on_two_ports(port: Port, host: Host) -> None:
     with Port("tap1") as other, Host("tap1") as far:
         poller = select.poll()
