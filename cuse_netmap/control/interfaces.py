@@ -33,6 +33,7 @@ class Behind:
     """What stands behind one port, and what is being done to it. Fields change with control's lock held."""
 
     name: str
+    label: str  # what it is called among all ports, as long as it is open
     inode: int = 0  # of the network namespace where a program has found it; 0: it is of the configuration
     index: int = 0  # of the interface, there
     interface: Interface | None = None  # None: it is not open yet
@@ -136,12 +137,19 @@ class Interfaces:
         if behind is None:
             if self.caller is None or not (index := _index(name, self.caller)):
                 return None
-            behind = Behind(name, os.fstat(self.caller).st_ino, index, namespace=os.dup(self.caller))
+            inode = os.fstat(self.caller).st_ino
+            behind = Behind(name, self._label(name, inode, index), inode, index, namespace=os.dup(self.caller))
             self.all.append(behind)
         if behind.interface is None:
             opening = behind
             raise Slow(behind, lambda: self._open(opening))
         return self.ready(behind)
+
+    def _label(self, name: str, inode: int, index: int) -> str:
+        """The name, with what tells it from that of another namespace, and from one that is gone and still open."""
+        label = f"{name}@{inode}" if self.abroad else name
+        taken = any(one.label == label and not one.closing for one in self.all)
+        return f"{label}:{index}" if taken else label
 
     def ready(self, behind: Behind) -> Port:
         """Its port. Slow: somebody works on it."""
@@ -154,7 +162,13 @@ class Interfaces:
 
     def adopt(self, name: str, interface: Interface) -> None:
         """What the configuration has opened."""
-        self.all.append(Behind(name, interface=interface, stays=True))
+        self.all.append(Behind(name, name, interface=interface, stays=True))
+
+    def ports(self) -> Iterator[tuple[str, Port, Interface]]:
+        """Of those that programs have found: what each is called."""
+        for one in self.all:
+            if one.inode and one.interface and one.port:
+                yield one.label, one.port, one.interface
 
     def is_configured(self, name: str) -> bool:
         """There is one of the configuration, or was, and somebody has it open."""

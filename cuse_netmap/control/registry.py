@@ -342,12 +342,18 @@ class Registry:
     # ---- information
 
     def ports(self) -> dict[str, PortView]:
-        """All ports by name; one that only a descriptor has, such as a null port, has that one's number in its name."""
+        """All ports by name.
+
+        One that only a descriptor has, such as a null port, or whose name is another's by now, has that descriptor's
+        number in its name.
+        """
         found = {
             name: PortView(wire.port, wire.backend, wire.description, wire.interface.facts)
             for name, wire in self.wires.items()
         }
         found |= {name: PortView(port) for name, port in (*self.vale.ports(), *self.pipes.ports())}
+        for name, port, interface in self.interfaces.ports():
+            found.setdefault(name, PortView(port, description=interface.description, facts=interface.facts))
         known = {id(view.port) for view in found.values()}
         for number, holder in self.holders.items():
             if id(holder.port) not in known:

@@ -80,5 +80,5 @@ def drained(port: Port) -> int:
 
 def state_of(name: str) -> int:
     """A number among the state of the only port v0 of a program."""
-    (folder,) = (STATE / "ports").glob("v0#*")
+    (folder,) = (STATE / "ports").glob("v0@*")
     return number(f"{folder.relative_to(STATE)}/{name}")

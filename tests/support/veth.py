@@ -162,7 +162,7 @@ def mtu(wire: Wire, size: int) -> Iterator[None]:
     """Of both ends; programs that have the port get frames of that length from then on."""
     for peer, interface in ((wire.near, "v0"), (wire.far, "v1")):
         peer.run(f"ip link set {interface} mtu {size}")
-    wait_until(lambda: all(int(file.read_text()) == size for file in STATE.glob("ports/v0#*/mtu")))
+    wait_until(lambda: all(int(file.read_text()) == size for file in STATE.glob("ports/v0@*/mtu")))
     try:
         yield
     finally:
