@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from cuse_netmap.backends import BACKENDS, xdp
 from cuse_netmap.control.parameters import Settings
-from cuse_netmap.options import PortOptions, choice, fill, integer, kinds, octal, shown, text, words
+from cuse_netmap.options import DeviceOptions, choice, fill, integer, kinds, octal, shown, text, words
 from cuse_netmap.toml_lines import Keys, diagnose, locate
 
 REGION_LIMIT = 1 << 32
@@ -125,7 +125,7 @@ class Port:
 
     name: str
     backend: str
-    options: PortOptions
+    options: DeviceOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +248,7 @@ class _Given:
             ("slots", memory.most_slots, "ring_size"),
             ("queues", memory.most_queues, "if_size"),
         ):
-            value = getattr(port.options, key)
+            value = getattr(port.options, key, 0)
             if value > most:
                 room = f"[memory] {bound} = {getattr(memory, bound)} has room for at most {most}"
                 if key in given:

@@ -94,8 +94,13 @@ def octal(default: int, pattern: str, allowed: str, *, live: bool = False) -> in
 
 
 @dataclasses.dataclass(frozen=True)
-class PortOptions:
-    """What the ports of every backend have: rings. The configuration holds both to what the memory has room for."""
+class DeviceOptions:
+    """[ports.NAME] of a backend whose device says how many rings there are; what else it may say the backend adds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PortOptions(DeviceOptions):
+    """The same where it is for us to say. The configuration holds both to what the memory has room for."""
 
     queues: int = integer(1, 1, 16)
     # The most that the largest ring object has room for.

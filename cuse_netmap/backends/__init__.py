@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cuse_netmap.errors import Refused
-from cuse_netmap.options import PortOptions
+from cuse_netmap.options import DeviceOptions
 
 if TYPE_CHECKING:
     from cuse_netmap._core import Events, Port, Region
@@ -93,7 +93,7 @@ class Backend(Protocol):
     """A module of this package, or of another's."""
 
     @property
-    def Options(self) -> type[PortOptions]:  # noqa: N802 - a class
+    def Options(self) -> type[DeviceOptions]:  # noqa: N802 - a class
         """The keys that [ports.NAME] takes."""
 
     def open_port(self, place: Place, name: str, options: Any) -> Interface:  # noqa: ANN401 - its Options

@@ -9,13 +9,13 @@ import dataclasses
 import errno
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from cuse_netmap.backends import Interface, Place, ethtool
 from cuse_netmap.errors import Refused
 from cuse_netmap.namespace import network_namespace
-from cuse_netmap.options import PortOptions
+from cuse_netmap.options import DeviceOptions
 
 if TYPE_CHECKING:
     from cuse_netmap._core import Port
@@ -29,8 +29,8 @@ DEFAULT_SLOTS = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(PortOptions):
-    """[ports.NAME] of the raw backend; queues and slots are the device's."""
+class Options(DeviceOptions):
+    """[ports.NAME] of the raw backend."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +107,8 @@ class KernelInterface(Interface):
         return os.dup(self.namespace), self.link.index
 
     def deleted(self) -> bool:
+        with suppress(Refused):
+            self.mtu()
         return self.port.gone
 
     def follow(self) -> None:

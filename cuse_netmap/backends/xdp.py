@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cuse_netmap.backends import Interface, Place, ethtool, raw
 from cuse_netmap.errors import Refused
 from cuse_netmap.namespace import network_namespace
-from cuse_netmap.options import PortOptions, choice, integer
+from cuse_netmap.options import DeviceOptions, choice, integer
 
 if TYPE_CHECKING:
     from cuse_netmap._core import Port, XdpQueues
@@ -35,8 +35,8 @@ FINAL = (errno.EBUSY, errno.EPERM, errno.ENXIO, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(PortOptions):
-    """[ports.NAME] of the xdp backend; queues and slots are the device's."""
+class Options(DeviceOptions):
+    """[ports.NAME] of the xdp backend."""
 
     xdp_mode: str = choice(*MODES)
     xdp_buffers: int = integer(*BUFFERS)

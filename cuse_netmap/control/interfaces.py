@@ -161,8 +161,10 @@ class Interfaces:
         return next((one for one in self.all if one.interface and one.interface.port is port), None)
 
     def adopt(self, name: str, interface: Interface) -> None:
-        """What the configuration has opened."""
-        self.all.append(Behind(name, name, interface=interface, stays=True))
+        """What the configuration has opened, in the network namespace of this thread."""
+        notices = LinkNotices()
+        self.noticed.register(notices, select.EPOLLIN)
+        self.all.append(Behind(name, name, interface=interface, notices=notices, stays=True))
 
     def ports(self) -> Iterator[tuple[str, Port, Interface]]:
         """Of those that programs have found: what each is called."""

@@ -185,6 +185,14 @@ def test_key_of_another_backend_is_refused(file: Path) -> None:
     assert text == "3: [ports.n] mtu: is no key here; allowed: queues, slots"
 
 
+@pytest.mark.parametrize(("backend", "keys"), [("raw", "none"), ("xdp", "xdp_mode, xdp_buffers")])
+def test_queues_and_slots_of_an_interface_are_not_for_the_configuration_to_say(
+    file: Path, backend: str, keys: str
+) -> None:
+    text = refusal(file, f'[ports.eth0]\nbackend = "{backend}"\nqueues = 1\n')
+    assert text == f"3: [ports.eth0] queues: is no key here; allowed: {keys}"
+
+
 @pytest.mark.parametrize(
     ("content", "what"),
     [
