@@ -155,11 +155,14 @@ static int open_sockets(struct nm_xdp_device *device, const struct nm_xdp_config
                                         [NM_XDP_NATIVE] = XDP_COPY,
                                         [NM_XDP_GENERIC] = XDP_COPY};
     uint16_t flags = XDP_USE_NEED_WAKEUP | flags_of[config->mode];
-    bool within_pages = PAGE % device->buffers.size == 0; /* as drivers want what they read */
+    /* As drivers want what they read and, with the headroom before it, what they write. */
+    bool within_pages = PAGE % device->buffers.size == 0 && device->buffers.size < PAGE;
     if (config->mode == NM_XDP_BEST && !within_pages) flags |= XDP_COPY;
     if (config->mode == NM_XDP_ZEROCOPY && !within_pages)
-        return nm_refuse(why, EINVAL, "buffers of %u bytes cross pages: no driver writes there",
-                         device->buffers.size);
+        return nm_refuse(
+            why, EINVAL,
+            "buffers of %u bytes and their headroom cross pages: no driver writes there",
+            device->buffers.size);
     for (uint32_t i = 0; i < config->queues; i++) {
         struct nm_xdp_queue *queue = &device->queues[i];
         int error = bind_queue(queue, config->name, size, flags);
@@ -199,11 +202,12 @@ static int lend_one(struct nm_xdp_device *device, uint32_t *buffer, struct nm_re
                      device->limit);
 }
 
-/* As many to be filled as the rings hold, and some to copy into. */
+/* As many to be filled as the rings hold, and some to copy into. The pool gives its lowest ones:
+ * what is neither is kept aside meanwhile, a chain of places. */
 int nm_xdp_lend(void *opaque, struct nm_refusal *why) {
     struct nm_xdp_queue *queue = opaque;
     struct nm_xdp_device *device = queue->device;
-    uint32_t wanted = queue->fill.size, filled = 0, slot = 0;
+    uint32_t wanted = queue->fill.size, filled = 0, slot = 0, aside = 0;
     int error = 0;
     if (nm_region_generation(device->region) != device->generation)
         return nm_refuse(why, EAGAIN, "packet memory was made anew meanwhile");
@@ -215,13 +219,19 @@ int nm_xdp_lend(void *opaque, struct nm_refusal *why) {
         if (filled < wanted && nm_xdp_fillable(device, buffer)) {
             device->place[buffer] = NM_XDP_FILLING;
             nm_xdp_fill(queue, slot + filled++, buffer);
-        } else {
+        } else if (queue->num_spares < NM_XDP_SPARES) {
             device->place[buffer] = NM_XDP_SPARE;
             queue->spares[queue->num_spares++] = buffer;
+        } else {
+            device->place[buffer] = aside;
+            aside = buffer;
         }
     }
-    while (queue->num_spares > NM_XDP_SPARES)
-        nm_xdp_return(device, queue->spares[--queue->num_spares]);
+    while (aside) {
+        uint32_t buffer = aside;
+        aside = device->place[buffer];
+        nm_xdp_return(device, buffer);
+    }
     if (!error) xsk_ring_prod__submit(&queue->fill, filled);
     return error;
 }
