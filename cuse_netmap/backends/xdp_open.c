@@ -23,8 +23,8 @@
 #ifndef XDP_MAX_TX_SKB_BUDGET
 #define XDP_MAX_TX_SKB_BUDGET 9
 #endif
-#define BUSY_MS                                                                                    \
-    1000 /* that a queue may stay taken after its socket was closed, which a work item does */
+#define BUSY_MS 1000 /* that a queue may stay taken after its socket was closed */
+#define MOMENT_MS 5
 
 /* ---- the program -----------------------------------------------------------------------------
  */
@@ -117,20 +117,27 @@ static int register_memory(struct nm_xdp_device *device, uint32_t size, struct n
 /* ---- sockets ---------------------------------------------------------------------------------
  */
 
+/* The kernel takes a queue back from its driver in a work item behind the close of its socket, and
+ * until then nobody else can be bound to it. Whether to try again, with `*waited` 0 at first. */
+static bool still_taken(int error, int *waited) {
+    const struct timespec moment = {.tv_nsec = MOMENT_MS * 1000000};
+    if (error != -EBUSY || *waited >= BUSY_MS) return false;
+    nanosleep(&moment, NULL);
+    *waited += MOMENT_MS;
+    return true;
+}
+
 static int bind_queue(struct nm_xdp_queue *queue, const char *name, uint32_t size, uint16_t flags) {
     struct xsk_socket_config config = {.rx_size = size,
                                        .tx_size = size,
                                        .libxdp_flags = XSK_LIBXDP_FLAGS__INHIBIT_PROG_LOAD,
                                        .bind_flags = flags};
-    const struct timespec moment = {.tv_nsec = 5000000};
-    int error;
-    for (int waited = 0; waited < BUSY_MS; waited += 5) {
+    int error, waited = 0;
+    do {
         error =
             xsk_socket__create_shared(&queue->socket, name, queue->number, queue->device->umem,
                                       &queue->rx, &queue->tx, &queue->fill, &queue->comp, &config);
-        if (error != -EBUSY) return error;
-        nanosleep(&moment, NULL);
-    }
+    } while (still_taken(error, &waited));
     return error;
 }
 
@@ -146,6 +153,43 @@ static bool is_zero_copy(const struct nm_xdp_queue *queue) {
     int fd = xsk_socket__fd(queue->socket);
     return !getsockopt(fd, SOL_XDP, XDP_OPTIONS, &options, &size) &&
            options.flags & XDP_OPTIONS_ZEROCOPY;
+}
+
+/* Made here, in the interface's network namespace. -errno */
+static int make_next_user(const struct nm_xdp_device *device) {
+    static const int rings[] = {XDP_UMEM_FILL_RING, XDP_UMEM_COMPLETION_RING, XDP_TX_RING};
+    const struct xdp_umem_reg memory = {
+        .addr = (uintptr_t)device->buffers.base, .len = PAGE, .chunk_size = PAGE};
+    const int entries = 2;
+    int fd = socket(AF_XDP, SOCK_RAW | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -errno;
+    bool made = !setsockopt(fd, SOL_XDP, XDP_UMEM_REG, &memory, sizeof(memory));
+    for (size_t i = 0; made && i < sizeof(rings) / sizeof(rings[0]); i++)
+        made = !setsockopt(fd, SOL_XDP, rings[i], &entries, sizeof(entries));
+    if (made) return fd;
+    int error = -errno;
+    close(fd);
+    return error;
+}
+
+/* Whether no driver reads or writes a buffer any more, all sockets being closed. */
+static bool is_let_go(const struct nm_xdp_device *device) {
+    int error, waited = 0;
+    for (uint32_t i = 0; i < device->num_queues; i++) {
+        const struct sockaddr_xdp address = {.sxdp_family = AF_XDP,
+                                             .sxdp_flags = XDP_COPY,
+                                             .sxdp_ifindex = device->ifindex,
+                                             .sxdp_queue_id = i};
+        if (device->queues[i].next_user < 0) continue;
+        do {
+            error = bind(device->queues[i].next_user, (const struct sockaddr *)&address,
+                         sizeof(address))
+                        ? -errno
+                        : 0;
+        } while (still_taken(error, &waited));
+        if (error == -EBUSY || error == -ENOMEM) return false; /* else it is free, or has gone */
+    }
+    return true;
 }
 
 static int open_sockets(struct nm_xdp_device *device, const struct nm_xdp_config *config,
@@ -170,6 +214,10 @@ static int open_sockets(struct nm_xdp_device *device, const struct nm_xdp_config
             return nm_refuse(why, -error, "an AF_XDP socket at queue %u: %s%s", i, strerror(-error),
                              error == -EBUSY ? ": another program has one there" : "");
         device->zero_copy = is_zero_copy(queue);
+        if (device->zero_copy) queue->next_user = error = make_next_user(device);
+        if (error < 0)
+            return nm_refuse(why, -error, "another AF_XDP socket for queue %u: %s", i,
+                             strerror(-error));
         raise_budget(queue);
         queue->flights = calloc(size, sizeof(*queue->flights));
         queue->spares = calloc(NM_XDP_SPARES + size, sizeof(*queue->spares));
@@ -260,8 +308,10 @@ static void destroy(struct nm_xdp_device *device) {
     if (device->map >= 0) close(device->map);
     if (device->control >= 0) close(device->control);
     if (device->host >= 0) close(device->host);
-    if (device->place) return_buffers(device);
+    /* Of a driver that keeps buffers nobody gets them any more. */
+    if (device->place && is_let_go(device)) return_buffers(device);
     for (uint32_t i = 0; i < device->num_queues; i++) {
+        if (device->queues[i].next_user >= 0) close(device->queues[i].next_user);
         free(device->queues[i].flights);
         free(device->queues[i].spares);
     }
@@ -302,6 +352,7 @@ static struct nm_xdp_device *make(const struct nm_xdp_config *config, struct nm_
     for (uint32_t i = 0; i < config->queues; i++) {
         device->queues[i].device = device;
         device->queues[i].number = i;
+        device->queues[i].next_user = -1;
     }
     return device;
 }

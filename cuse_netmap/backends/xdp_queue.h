@@ -50,6 +50,7 @@ struct nm_xdp_queue {
     struct nm_xdp_device *device;
     struct xsk_socket *socket;
     uint32_t number;
+    int next_user; /* a socket to be bound when the driver has let go of the queue; -1: none */
 
     /* Sending. Places run from `oldest` to `next`, and are counted modulo the size of tx. */
     struct xsk_ring_prod tx;
