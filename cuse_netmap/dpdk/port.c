@@ -30,6 +30,7 @@
  * of the last burst, which the CPU still has, are those of the next. */
 #define CACHE (2 * NM_DPDK_BURST)
 #define PAGE 4096ul
+#define LANDING_MS 100 /* that memory waits for frames in flight before it stays the device's */
 
 struct nm_dpdk_port {
     uint16_t number, queues, rx_descriptors, tx_descriptors;
@@ -259,41 +260,7 @@ int nm_dpdk_adopt(uint16_t number, const struct nm_dpdk_set_up *set_up,
 
 void *nm_dpdk_queue(struct nm_dpdk_port *port, uint16_t index) { return &port->queue[index]; }
 
-/* Behind some devices there are interfaces of the kernel's, which stay. */
-static void leave_as_found(struct nm_dpdk_port *port) {
-    uint16_t mtu = port->had_mtu;
-    if (!port->was_promiscuous) rte_eth_promiscuous_disable(port->number);
-    if (mtu && !rte_eth_dev_get_mtu(port->number, &mtu) && mtu != port->had_mtu)
-        rte_eth_dev_set_mtu(port->number, port->had_mtu);
-}
-
-static void close_device(void *arg) {
-    struct nm_dpdk_port *port = arg;
-    struct rte_eth_dev_info info = {0};
-    rte_eth_dev_info_get(port->number, &info);
-    nm_eal_mute(true); /* a device that has vanished */
-    if (!port->adopted) leave_as_found(port);
-    nm_eal_mute(false);
-    if (port->open) rte_eth_dev_stop(port->number);
-    nm_dpdk_set_memory(port, NULL, 0);
-    for (uint16_t i = 0; i < port->queues; i++)
-        nm_dpdk_queue_fini(&port->queue[i]);
-    if (port->adopted) return;
-    rte_eth_dev_owner_unset(port->number, port->owner.id);
-    if (!port->made) return;
-    rte_eth_dev_close(port->number);
-    if (info.device) rte_dev_remove(info.device);
-}
-
-void nm_dpdk_close(struct nm_dpdk_port *port) {
-    nm_eal_in_turn(close_device, port);
-    /* Mbufs that vanished with the device, or that another still has, keep their pool. */
-    if (!port->adopted && port->pool && !rte_mempool_in_use_count(port->pool))
-        rte_mempool_free(port->pool);
-    free(port);
-}
-
-/* ---- while it is there ------------------------------------------------------------------------
+/* ---- memory -----------------------------------------------------------------------------------
  */
 
 /* Drivers that read frames by the pointers of this process. Other virtual ones give addresses away
@@ -347,9 +314,21 @@ static void let_go(struct nm_dpdk_port *port) {
     port->memory = (struct nm_dpdk_memory){0};
 }
 
+/* Whether the device reads nothing of it any more. */
+static bool has_landed(struct nm_dpdk_port *port) {
+    for (uint32_t waited = 0;; waited++) {
+        uint32_t away = 0;
+        for (uint16_t i = 0; i < port->queues; i++)
+            away += nm_dpdk_in_flight(&port->queue[i]);
+        if (!away || waited == LANDING_MS) return !away;
+        usleep(1000);
+    }
+}
+
 bool nm_dpdk_set_memory(struct nm_dpdk_port *port, void *base, uint64_t length) {
     length = length / PAGE * PAGE;
     if (port->memory.base == base && port->memory.length == length) return length > 0;
+    if (port->memory.length && !has_landed(port)) return false;
     let_go(port);
     if (!length || rte_eal_iova_mode() != RTE_IOVA_VA) return false;
     struct nm_dpdk_memory memory = {.base = base, .length = length};
@@ -360,6 +339,46 @@ bool nm_dpdk_set_memory(struct nm_dpdk_port *port, void *base, uint64_t length) 
     port->memory = (struct nm_dpdk_memory){0};
     return false;
 }
+
+/* ---- closing ----------------------------------------------------------------------------------
+ */
+
+/* Behind some devices there are interfaces of the kernel's, which stay. */
+static void leave_as_found(struct nm_dpdk_port *port) {
+    uint16_t mtu = port->had_mtu;
+    if (!port->was_promiscuous) rte_eth_promiscuous_disable(port->number);
+    if (mtu && !rte_eth_dev_get_mtu(port->number, &mtu) && mtu != port->had_mtu)
+        rte_eth_dev_set_mtu(port->number, port->had_mtu);
+}
+
+static void close_device(void *arg) {
+    struct nm_dpdk_port *port = arg;
+    struct rte_eth_dev_info info = {0};
+    rte_eth_dev_info_get(port->number, &info);
+    nm_eal_mute(true); /* a device that has vanished */
+    if (!port->adopted) leave_as_found(port);
+    nm_eal_mute(false);
+    if (port->open) rte_eth_dev_stop(port->number);
+    let_go(port);
+    for (uint16_t i = 0; i < port->queues; i++)
+        nm_dpdk_queue_fini(&port->queue[i]);
+    if (port->adopted) return;
+    rte_eth_dev_owner_unset(port->number, port->owner.id);
+    if (!port->made) return;
+    rte_eth_dev_close(port->number);
+    if (info.device) rte_dev_remove(info.device);
+}
+
+void nm_dpdk_close(struct nm_dpdk_port *port) {
+    nm_eal_in_turn(close_device, port);
+    /* Mbufs that vanished with the device, or that another still has, keep their pool. */
+    if (!port->adopted && port->pool && !rte_mempool_in_use_count(port->pool))
+        rte_mempool_free(port->pool);
+    free(port);
+}
+
+/* ---- while it is there ------------------------------------------------------------------------
+ */
 
 int nm_dpdk_set_mtu(struct nm_dpdk_port *port, uint16_t mtu, struct nm_refusal *why) {
     int error = set_mtu(port, mtu, why);

@@ -60,7 +60,9 @@ void *nm_dpdk_queue(struct nm_dpdk_port *port, uint16_t index);
 void nm_dpdk_close(struct nm_dpdk_port *port);
 
 /* The memory that frames are in from now on, `length` bytes; NULL: frames are copied. While nothing
- * is being sent. True if they can be pointed at. */
+ * is being sent. Frames in flight are waited for, but not for ever: then the device keeps the
+ * memory they are in, and copies those in another, until this is called again. True if they can be
+ * pointed at. */
 bool nm_dpdk_set_memory(struct nm_dpdk_port *port, void *base, uint64_t length);
 
 int nm_dpdk_set_mtu(struct nm_dpdk_port *port, uint16_t mtu, struct nm_refusal *why);

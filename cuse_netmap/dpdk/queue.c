@@ -242,12 +242,13 @@ static uint32_t in_flight(struct nm_dpdk_queue *queue) {
     return 0;
 }
 
-static int dpdk_in_flight(void *arg) {
-    struct nm_dpdk_queue *queue = arg;
+uint32_t nm_dpdk_in_flight(struct nm_dpdk_queue *queue) {
     if (in_flight(queue)) /* where the device can, it looks */
         rte_eth_tx_done_cleanup(queue->number, queue->index, 0);
-    return (int)in_flight(queue);
+    return in_flight(queue);
 }
+
+static int dpdk_in_flight(void *queue) { return (int)nm_dpdk_in_flight(queue); }
 
 /* ---- receiving --------------------------------------------------------------------------------
  */

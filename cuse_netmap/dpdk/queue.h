@@ -64,5 +64,7 @@ int nm_dpdk_queue_init(struct nm_dpdk_queue *queue, uint32_t descriptors);
 void nm_dpdk_queue_fini(struct nm_dpdk_queue *queue);
 /* Whether frames wait: looks at the device if need be. Any thread. */
 bool nm_dpdk_look(struct nm_dpdk_queue *queue);
+/* Of the frames taken last, how many the device may still read. By whoever sends. */
+uint32_t nm_dpdk_in_flight(struct nm_dpdk_queue *queue);
 
 #endif

@@ -23,7 +23,7 @@ from tests.support.state import number, state, write
 from tests.support.steps import refused, wait_until
 from tests.support.stream import Stream, crossed
 from tests.support.switches import attached
-from tests.support.veth import Wire
+from tests.support.veth import QUIET, Wire
 
 pytestmark = dpdk.needs_dpdk
 
@@ -213,6 +213,25 @@ def test_memory_can_be_resized_while_no_program_has_a_port(lone: Daemon) -> None
         assert port.granted.memsize < 200 << 20
         port.send(frame(3, 700))
         assert port.receive() == frame(3, 700)
+
+
+def test_memory_stays_the_device_s_until_it_has_read_all_frames(lone: Daemon) -> None:
+    """docs/dpdk.md: it is neither unmapped nor made anew under a frame in flight."""
+    del lone
+    with Port("loop") as port:
+        for n in range(5):
+            port.send(frame(n, 500))
+    wait_until(lambda: number("ports/loop/users") == 0)
+    assert write("parameters/buf_num", 40000) == 0
+    time.sleep(QUIET)
+    assert number("ports/loop/device/pointed_at") == 1
+    assert number("memory/1/buf/total") == POOL + 2
+    with Port("loop") as port:  # which drops what has come before
+        port.send(frame(9, 500))
+        assert port.receive() == frame(9, 500)
+        port.rxsync()
+    wait_until(lambda: number("memory/1/buf/total") == 40000)
+    assert number("ports/loop/device/pointed_at") == 0
 
 
 # ---- reload
