@@ -89,7 +89,7 @@ class Daemon:
             doors = device.open_doors(stack, self.path, self.config.device, self.region, inbox, private=self.private)
             stack.callback(inbox.shut)
             self.doors = doors
-            wanted = MemoryRequest(self.region, self.parameters, doors.opened)
+            wanted = MemoryRequest(self.region, self.parameters, doors.opened, self.registry.interfaces.left)
             self.control = Control(inbox, self.registry, wanted, doors.helper, on_end=waker.end)
             self.control.start()
             device.prove(self.path, doors.mmap)

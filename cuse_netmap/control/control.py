@@ -175,6 +175,8 @@ class Control:
                 if refusal:
                     log.error("%s", refused.reason)
                 refusal = refusal or refused
+        with self.lock:
+            self.memory.settle()
         return refusal
 
     def catch_up(self) -> None:

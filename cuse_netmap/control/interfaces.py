@@ -202,6 +202,10 @@ class Interfaces:
 
             raise Slow(behind, make)
 
+    def left(self) -> bool:
+        """Nobody works on an interface, and none believes that somebody has its NIC rings, and with them memory."""
+        return not any(one.busy or one.connected[0] for one in self.all)
+
     def touch(self, port: Port) -> None:
         """Who has its rings is another matter now."""
         if behind := self.of(port):

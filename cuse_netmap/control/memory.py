@@ -3,7 +3,7 @@
 
 import errno
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from cuse_netmap._core import Door, Region
@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class MemoryRequest:
-    """The geometry that is asked for, and the one there is."""
+    """The geometry that is asked for, and the one there is; `left` says that no device has the region any more."""
 
-    def __init__(self, region: Region, parameters: Parameters, doors: Sequence[Door]) -> None:
+    def __init__(self, region: Region, parameters: Parameters, doors: Sequence[Door], left: Callable[[], bool]) -> None:
         self.region = region
         self.doors = doors  # all that serve the region
+        self.left = left
         self.used = False  # somebody has used the region: until then netmap does not say what there is
         self._asked = {name: parameters.value(name) for name in MEMORY}
         self._pending = False
@@ -43,7 +44,7 @@ class MemoryRequest:
 
     def settle(self) -> None:
         """Makes the region as it was asked for, if it is not in use: to be called when that may have changed."""
-        if not self._pending:
+        if not self._pending or not self.left():
             return
         try:
             self.region.resize(_pools(self._asked), self.doors)

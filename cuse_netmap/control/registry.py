@@ -284,6 +284,7 @@ class Registry:
         holder = self.holders[open_file.id]
         if version != open_file.api or name not in ("", holder.name):
             raise Refused(errno.EBUSY, f"this descriptor is bound to {holder.name} already")
+        self.interfaces.wait_for(holder.port)
         if request.mode in HOST_MODES:
             self._want_host_rings(holder.port, request.host_tx_rings, request.host_rx_rings)
         answer = Register.decode(open_file.rebind(request.encode()))

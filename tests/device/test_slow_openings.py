@@ -17,7 +17,7 @@ from tests.support.daemon import Daemon
 from tests.support.packages import on_path
 from tests.support.patience import at_most
 from tests.support.program import Program
-from tests.support.state import STATE
+from tests.support.state import STATE, number, write
 from tests.support.steps import refused, wait_until
 from tests.support.veth import Wire
 
@@ -105,6 +105,25 @@ def hold(own: Wire, client_program: Callable[..., Path]) -> Callable[[], Program
 def in_an_ioctl(program: Program) -> bool:
     number = Path(f"/proc/{program.pid}/syscall").read_text().split()[0]
     return number in ("16", "29")  # of x86-64; of arm64 and riscv64
+
+
+def test_memory_is_made_anew_once_an_interface_knows_that_it_was_left(gates: Path, own: Wire, served: Daemon) -> None:
+    """ABI.md 14, when the region is not in use: until it is told, a device may read what is about to be unmapped."""
+    del own
+    buffers = number("memory/1/buf/total")
+    with Port("v0") as port:
+        assert write("parameters/buf_num", 40000) == 0
+        gate = Gate(gates, "v0.bound")
+        assert port.granted.memsize == number("memory/1/size")
+    with gate:
+        gate.wait_for_opening()
+        served.wait_for_log("v0 released")
+        assert number("memory/1/buf/total") == buffers
+        assert write("parameters/buf_num", 50000) == 0
+        assert number("memory/1/buf/total") == buffers
+    wait_until(lambda: number("memory/1/buf/total") == 50000)
+    with Port("v0") as port:
+        assert port.granted.memsize == number("memory/1/size")
 
 
 def claims_in(wire: Wire) -> list[Path]:
