@@ -319,15 +319,6 @@ void nm_region_keep(struct nm_region *region, uint32_t index) {
     region->lent++;
 }
 
-bool nm_region_set_in_flight(struct nm_region *region, uint32_t index, bool in_flight) {
-    if (index < NETMAP_BUF_FIRST || index >= region->pools[NM_POOL_BUF].geometry.objtotal)
-        return false;
-    uint8_t from = in_flight ? NM_BUFFER_CLIENT : NM_BUFFER_IN_FLIGHT;
-    uint8_t to = in_flight ? NM_BUFFER_IN_FLIGHT : NM_BUFFER_CLIENT;
-    return __atomic_compare_exchange_n(&region->buffer_state[index], &from, to, false,
-                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
-}
-
 uint64_t nm_region_offset(const struct nm_region *region, enum nm_pool pool, uint32_t index) {
     const struct nm_pool_geometry *g = &region->pools[pool].geometry;
     return g->offset + (uint64_t)index * g->objsize;

@@ -134,10 +134,6 @@ void nm_region_return(struct nm_region *region, uint32_t index);
 /* One in flight is the backend's own from now on; its slot has lost it. */
 void nm_region_keep(struct nm_region *region, uint32_t index);
 
-/* A client's buffer that a device reads is IN_FLIGHT until it no longer does, and stays taken
- * meanwhile. Any thread. False, and nothing done: it was not in the other state. */
-bool nm_region_set_in_flight(struct nm_region *region, uint32_t index, bool in_flight);
-
 /* A cleared bitmap of one bit a buffer, the region's own: the next call clears it again. */
 uint64_t *nm_region_blank_bitmap(struct nm_region *region);
 

@@ -20,9 +20,9 @@ void nm_flying_fini(struct nm_flying *flying) {
     *flying = (struct nm_flying){0};
 }
 
-void nm_flying_add(struct nm_flying *flying, struct nm_region *region, uint32_t buffer) {
+void nm_flying_add(struct nm_flying *flying, const struct nm_buffers *buffers, uint32_t buffer) {
     /* Of several slots that name one buffer, the first has it. */
-    if (!nm_region_set_in_flight(region, buffer, true)) buffer = NOBODYS;
+    if (!nm_buffer_take(buffers, buffer, NM_BUFFER_IN_FLIGHT)) buffer = NOBODYS;
     flying->buffers[(flying->first + flying->count++) % flying->size] = buffer;
 }
 
@@ -33,9 +33,13 @@ static uint32_t take_oldest(struct nm_flying *flying) {
     return buffer;
 }
 
-void nm_flying_settle(struct nm_flying *flying, struct nm_region *region, uint32_t left) {
+static void give(const struct nm_buffers *buffers, uint32_t buffer) {
+    if (buffer != NOBODYS) nm_buffer_give(buffers, buffer);
+}
+
+void nm_flying_settle(struct nm_flying *flying, const struct nm_buffers *buffers, uint32_t left) {
     while (flying->count > left)
-        nm_region_set_in_flight(region, take_oldest(flying), false);
+        give(buffers, take_oldest(flying));
 }
 
 void nm_flying_abandon(struct nm_flying *flying) {
@@ -51,10 +55,11 @@ void nm_flying_abandon(struct nm_flying *flying) {
 
 void nm_flying_recover(struct nm_flying *flying, struct nm_region *region, uint32_t left) {
     if (flying->num_orphans <= left) return;
+    const struct nm_buffers buffers = nm_region_buffers(region);
     uint32_t back = flying->num_orphans - left;
     for (uint32_t i = 0; i < back; i++) {
-        if (nm_region_set_in_flight(region, flying->orphans[i], false))
-            nm_region_free(region, NM_POOL_BUF, flying->orphans[i]);
+        give(&buffers, flying->orphans[i]);
+        nm_region_free(region, NM_POOL_BUF, flying->orphans[i]); /* which knows nobody's */
     }
     memmove(flying->orphans, flying->orphans + back, left * sizeof(flying->orphans[0]));
     flying->num_orphans = left;

@@ -20,9 +20,9 @@ int nm_flying_init(struct nm_flying *flying, uint32_t slots);
 void nm_flying_fini(struct nm_flying *flying);
 
 /* A buffer is under way, and is not to be named until it is back. */
-void nm_flying_add(struct nm_flying *flying, struct nm_region *region, uint32_t buffer);
+void nm_flying_add(struct nm_flying *flying, const struct nm_buffers *buffers, uint32_t buffer);
 /* All of the living ring but the `left` sent last are back. */
-void nm_flying_settle(struct nm_flying *flying, struct nm_region *region, uint32_t left);
+void nm_flying_settle(struct nm_flying *flying, const struct nm_buffers *buffers, uint32_t left);
 /* The ring goes: what is under way belongs to no slot any more. */
 void nm_flying_abandon(struct nm_flying *flying);
 /* Gives the pool those orphans that are back: all but the `left` sent last. By whoever changes what

@@ -55,7 +55,7 @@ static struct nic_queue *queue_of(const struct nm_kring *kring) {
 /* Buffers of rings that are no more come back when the device is done with them. */
 static void recover(struct nic_queue *queue, uint32_t away) {
     struct nm_flying *flying = &queue->flying;
-    nm_flying_settle(flying, queue->port->region, away);
+    nm_flying_settle(flying, &queue->port->buffers, away);
     nm_flying_recover(flying, queue->port->region, away > flying->count ? away - flying->count : 0);
 }
 
@@ -123,9 +123,9 @@ static uint32_t follow(struct nm_kring *kring, struct nic_queue *queue,
     if (!backend->in_flight) return 0;
     uint32_t away = (uint32_t)backend->in_flight(queue->queue);
     uint32_t new = away < taken ? away : taken;
-    nm_flying_settle(&queue->flying, kring->port->region, away - new);
+    nm_flying_settle(&queue->flying, &kring->port->buffers, away - new);
     for (uint32_t i = taken - new; i < taken; i++)
-        nm_flying_add(&queue->flying, kring->port->region, frames[i].buffer);
+        nm_flying_add(&queue->flying, &kring->port->buffers, frames[i].buffer);
     return queue->flying.count;
 }
 
