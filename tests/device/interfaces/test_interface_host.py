@@ -18,6 +18,7 @@ from cuse_netmap.namespace import network_namespace
 from tests.support.command import cuse_netmap
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, number_of
+from tests.support.ioctls import settled
 from tests.support.program import Program
 from tests.support.steps import wait_until, wait_until_equal
 from tests.support.switches import attached
@@ -185,7 +186,7 @@ def test_several_host_rings_share_what_the_host_sends(near: Wire) -> None:
                 found.setdefault(ring, []).extend(int.from_bytes(one[42:46]) for one in port.take(ring))
             return sum(map(len, found.values()))
 
-        wait_until(lambda: arrived() == 64)
+        assert settled(arrived, 64) == 64, found
         assert sorted(number for numbers in found.values() for number in numbers) == list(range(64))
         assert sum(map(bool, found.values())) > 1
     near.near.run("ip neigh flush dev v0")
