@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The border to the C that needs libdpdk, as _core.py is to all other: its -errno become `Refused` here.
+"""The border to the C that needs libdpdk, as _core is to all other: its -errno become `Refused` here.
 
 To be imported only where a port of this backend is configured: it loads libdpdk. ImportError: that is not there.
 """
