@@ -138,11 +138,14 @@ class Daemon:
             with Path("/proc/self/ns/net").open("rb") as namespace:
                 place = self._place(namespace.fileno())
                 interface = BACKENDS[port.backend].open_port(place, port.name, port.options)
+            with ExitStack() as undo:
+                undo.callback(interface.close)
+                with self.registry.news:
+                    self.registry.add_wire(Wire(port.name, interface, port.backend))
+                undo.pop_all()
         except Refused as refusal:
             raise SetupError(f"port {port.name}: {refusal.reason}{remedy(refusal)}") from refusal
         self.interfaces[port.name] = interface
-        with self.registry.news:
-            self.registry.add_wire(Wire(port.name, interface, port.backend))
         log.info("netmap:%s is %s", port.name, interface.description)
 
     def _place(self, namespace: int) -> Place:

@@ -11,7 +11,8 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#define SOON_NS 300000 /* twice that at most */
+#define SOON_NS 300000 /* twice that, if nobody asks again */
+#define TICKS 8        /* and no longer, whoever does */
 
 struct nm_events {
     int epoll, stop, timer;
@@ -29,9 +30,10 @@ struct nm_watch {
     void *arg;
     pthread_mutex_t lock;
     uint32_t armed;
-    uint32_t soon; /* to be armed */
-    bool again;    /* asked for since the last tick */
-    bool listed;   /* in events->soon, whose lock this needs */
+    uint32_t soon;  /* to be armed */
+    bool again;     /* asked for since the last tick */
+    uint32_t ticks; /* since it was first asked for */
+    bool listed;    /* in events->soon, whose lock this needs */
     struct nm_watch *next_soon;
     bool idle;    /* looked at only while armed */
     bool present; /* in the epoll set */
@@ -100,12 +102,13 @@ void nm_watch_arm_soon(struct nm_watch *watch, uint32_t events) {
 /* Whether there is still something to be armed. */
 static bool tick_watch(struct nm_watch *watch) {
     pthread_mutex_lock(&watch->lock);
-    if (!watch->again && watch->soon) {
+    if (watch->soon && (!watch->again || ++watch->ticks == TICKS)) {
         watch->armed |= watch->soon;
         watch->soon = 0;
         set_interest(watch);
     }
     watch->again = false;
+    if (!watch->soon) watch->ticks = 0;
     bool more = watch->soon;
     pthread_mutex_unlock(&watch->lock);
     return more;

@@ -25,8 +25,8 @@ int nm_watch_create_idle(struct nm_events *events, int fd, nm_watch_call *call, 
                          struct nm_watch **out);
 /* The call is made once for each event armed. EPOLLERR and EPOLLHUP need no arming. Any thread. */
 void nm_watch_arm(struct nm_watch *watch, uint32_t events);
-/* The same a moment later, and not while it is asked for again and again: for a client that has
- * found something and most likely looks again before it sleeps. */
+/* The same a moment later, and some milliseconds later while it is asked for again and again: for a
+ * client that has found something and most likely looks again before it sleeps. */
 void nm_watch_arm_soon(struct nm_watch *watch, uint32_t events);
 /* Once this returns the call is not running and will not be made again. */
 void nm_watch_destroy(struct nm_watch *watch);

@@ -37,7 +37,7 @@ def unshare_mounts() -> None:
 
 def mounted_at(path: Path) -> str:
     """The type of the mount that is seen right there, "" for none. Asks the kernel's table, not the mount."""
-    mount = _mount_of(path)
+    mount = _mount_of(path, os.O_NOFOLLOW)
     if mount not in ("", _mount_of(path.parent)):
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if line.split()[0] == mount:
@@ -45,11 +45,11 @@ def mounted_at(path: Path) -> str:
     return ""
 
 
-def _mount_of(path: Path) -> str:
-    """The number of the mount that it is in; "" if it is not there."""
+def _mount_of(path: Path, flags: int = 0) -> str:
+    """The number of the mount that it is in; "" if there is nothing that we can see."""
     try:
-        fd = os.open(path, os.O_PATH | os.O_NOFOLLOW)  # no filesystem is asked to open it
-    except FileNotFoundError:
+        fd = os.open(path, os.O_PATH | flags)  # no filesystem is asked to open it
+    except OSError:
         return ""
     try:
         fields = dict(line.split(":\t", 1) for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines())

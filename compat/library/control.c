@@ -23,6 +23,8 @@ struct library netmap = {.control = PTHREAD_MUTEX_INITIALIZER, .table = PTHREAD_
 static int set_up(const struct rte_netmap_conf *conf) {
     static bool prepared; /* pthread_atfork cannot be undone */
     struct nm_refusal why = {0};
+    if (netmap.forked)
+        return refuse(ENXIO, "rte_netmap_init: DPDK's threads stayed with the parent process");
     if (netmap.up) return refuse(EALREADY, "rte_netmap_init has been called already");
     int error = parameters_read(conf, &netmap.parameters);
     if (error) return error;

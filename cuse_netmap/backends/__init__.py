@@ -39,6 +39,8 @@ class Interface:
         self.port = port
         self.description = description
 
+    holds_memory = False  # the device itself may still read packet memory, whoever has the port
+
     def mtu(self) -> int:
         """Of the interface now, in bytes; 0 if there is none. Refused ENXIO: it has gone."""
         return 0

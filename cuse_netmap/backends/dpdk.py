@@ -87,7 +87,9 @@ class DpdkInterface(Interface):
         """The memory can be another whenever nobody has bound rings."""
         del host
         region = self.place.region
+        self.holds_memory = True  # meanwhile
         self.dpdk.set_memory(region.address if nic else 0, region.size if nic else 0)
+        self.holds_memory = bool(self.dpdk.facts()["pointed_at"])  # frames that do not land keep it
 
     def close(self) -> None:
         super().close()

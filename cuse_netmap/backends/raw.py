@@ -100,6 +100,8 @@ class KernelInterface(Interface):
             with network_namespace(self.namespace):
                 return ethtool.mtu(self.link.index)
         except OSError as error:
+            if error.errno not in (errno.ENXIO, errno.ENODEV):
+                raise Refused(error.errno or errno.EIO, f"the interface {self.link.name}: {error.strerror}") from error
             self.port.mark_gone()
             raise Refused(errno.ENXIO, f"the interface {self.link.name} has disappeared") from error
 

@@ -343,11 +343,11 @@ static struct nm_xdp_device *make(const struct nm_xdp_config *config, struct nm_
     device->control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     device->place = malloc(device->limit * sizeof(*device->place));
     device->queues = calloc(config->queues, sizeof(*device->queues));
+    if (device->place) memset(device->place, 0xff, device->limit * sizeof(*device->place));
     if (!device->place || !device->queues || device->control < 0) {
         destroy(device);
         return NULL;
     }
-    memset(device->place, 0xff, device->limit * sizeof(*device->place));
     device->num_queues = config->queues;
     for (uint32_t i = 0; i < config->queues; i++) {
         device->queues[i].device = device;

@@ -7,6 +7,7 @@ what can be done afterwards is touched, for whoever decides to `catch_up` withou
 interface at once; whoever wants it meanwhile waits for it alone.
 """
 
+import errno
 import logging
 import os
 import select
@@ -161,10 +162,15 @@ class Interfaces:
         return next((one for one in self.all if one.interface and one.interface.port is port), None)
 
     def adopt(self, name: str, interface: Interface) -> None:
-        """What the configuration has opened, in the network namespace of this thread."""
-        notices = LinkNotices()
-        self.noticed.register(notices, select.EPOLLIN)
-        self.all.append(Behind(name, name, interface=interface, notices=notices, stays=True))
+        """What the configuration has opened, in the network namespace of this thread. Refused: no more descriptors."""
+        behind = Behind(name, name, interface=interface, stays=True)
+        if type(interface).follow is not Interface.follow:
+            try:
+                behind.notices = LinkNotices()
+                self.noticed.register(behind.notices, select.EPOLLIN)
+            except OSError as error:
+                raise Refused(error.errno or errno.EIO, f"news of {name}: {error.strerror}") from error
+        self.all.append(behind)
 
     def ports(self) -> Iterator[tuple[str, Port, Interface]]:
         """Of those that programs have found: what each is called."""
@@ -203,8 +209,8 @@ class Interfaces:
             raise Slow(behind, make)
 
     def left(self) -> bool:
-        """Nobody works on an interface, and none believes that somebody has its NIC rings, and with them memory."""
-        return not any(one.busy or one.connected[0] for one in self.all)
+        """No device has packet memory, of which it is told without the lock."""
+        return not any(one.interface.holds_memory for one in self.all if one.interface)
 
     def touch(self, port: Port) -> None:
         """Who has its rings is another matter now."""

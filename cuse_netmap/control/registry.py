@@ -117,8 +117,8 @@ class Registry:
     # ---- wires
 
     def add_wire(self, wire: Wire) -> None:
-        self.wires[wire.name] = wire
         self.interfaces.adopt(wire.name, wire.interface)
+        self.wires[wire.name] = wire
 
     def remove_wire(self, name: str) -> None:
         """Programs that hold it get EIO and POLLERR; the port itself ends with the last of them."""

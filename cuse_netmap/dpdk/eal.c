@@ -16,8 +16,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <rte_bus.h>
+#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_ethdev.h>
 #include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -129,6 +132,20 @@ static struct {
     void *arg;
 } turn = {.lock = PTHREAD_MUTEX_INITIALIZER, .eventfd = -1};
 
+bool nm_eal_is_virtual(uint16_t device) {
+    struct rte_eth_dev_info info;
+    return !rte_eth_dev_info_get(device, &info) && info.device &&
+           !strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev");
+}
+
+static bool all_are_virtual(void) {
+    uint16_t device;
+    RTE_ETH_FOREACH_DEV(device) {
+        if (!nm_eal_is_virtual(device)) return false;
+    }
+    return true;
+}
+
 static void take_turn(void *unused) {
     (void)unused;
     eventfd_t count;
@@ -178,8 +195,8 @@ static void hand_over(void (*function)(void *arg), void *arg, sem_t *done) {
     pthread_mutex_unlock(&turn.lock);
 }
 
-void nm_eal_in_turn(void (*function)(void *arg), void *arg) {
-    if (turn.eventfd < 0 || rte_thread_is_intr()) {
+void nm_eal_in_turn(uint16_t device, void (*function)(void *arg), void *arg) {
+    if (turn.eventfd < 0 || rte_thread_is_intr() || !nm_eal_is_virtual(device)) {
         function(arg);
         return;
     }
@@ -327,7 +344,10 @@ void nm_eal_stop(void) {
     if (state == EAL_RUNS) {
         sem_t parked;
         sem_init(&parked, 0, 0);
-        if (turn.eventfd >= 0) hand_over(park, &parked, &parked);
+        if (turn.eventfd >= 0 && all_are_virtual()) {
+            hand_over(park, &parked, &parked);
+            turn.eventfd = -1;
+        }
         rte_eal_cleanup();
         rmdir("/var/run/dpdk/" PREFIX); /* which --no-shconf leaves, empty */
     }

@@ -35,10 +35,13 @@ void nm_eal_mute(bool mute);
 __attribute__((format(printf, 3, 4))) int nm_eal_refuse(struct nm_refusal *why, int result,
                                                         const char *format, ...);
 
-/* Runs this where the drivers hear of events, the EAL's interrupt thread, and returns when that has
- * been done. They take no lock against it: a device that is stopped elsewhere while its peer hangs
- * up can be torn down twice (net_memif). */
-void nm_eal_in_turn(void (*function)(void *arg), void *arg);
+/* Whether a device is DPDK's own, of no bus of the machine's; false also for one that has gone. */
+bool nm_eal_is_virtual(uint16_t device);
+/* Does this to a device, which is how it is stopped and closed. To a virtual one in the EAL's
+ * interrupt thread, where their drivers hear of events and take no lock: one that is stopped
+ * elsewhere while its peer hangs up can be torn down twice (net_memif). To others at once: they may
+ * wait for that thread themselves (net_ena, net_ice_dcf). */
+void nm_eal_in_turn(uint16_t device, void (*function)(void *arg), void *arg);
 
 /* Called before a thread's packets, of which it will have more: memory pools then keep a cache for
  * it, whose mbufs nobody else gets. */

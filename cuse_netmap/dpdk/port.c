@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
 #include <rte_errno.h>
@@ -275,11 +274,10 @@ static bool is_plain(const char *driver) {
 
 /* A device that reaches memory by itself needs it mapped for that. Where addresses are physical
  * ones nobody knows those of our pages. */
-static bool map(const struct nm_dpdk_port *port, bool yes) {
+static bool map(const struct nm_dpdk_port *port, const struct nm_dpdk_memory *memory, bool yes) {
     struct rte_eth_dev_info info;
     if (rte_eth_dev_info_get(port->number, &info) || !info.device) return false;
-    const struct nm_dpdk_memory *memory = &port->memory;
-    if (!strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev")) return is_plain(info.driver_name);
+    if (nm_eal_is_virtual(port->number)) return is_plain(info.driver_name);
     int (*change)(struct rte_device *, void *, uint64_t, size_t) =
         yes ? rte_dev_dma_map : rte_dev_dma_unmap;
     return !change(info.device, memory->base, (uintptr_t)memory->base, memory->length);
@@ -309,7 +307,7 @@ static void forget(void) {
 
 static void let_go(struct nm_dpdk_port *port) {
     if (!port->memory.length) return;
-    map(port, false);
+    map(port, &port->memory, false);
     forget();
     port->memory = (struct nm_dpdk_memory){0};
 }
@@ -333,11 +331,12 @@ bool nm_dpdk_set_memory(struct nm_dpdk_port *port, void *base, uint64_t length) 
     if (!length || rte_eal_iova_mode() != RTE_IOVA_VA) return false;
     struct nm_dpdk_memory memory = {.base = base, .length = length};
     if (!make_known(&memory)) return false;
-    port->memory = memory;
-    if (map(port, true)) return true;
-    forget();
-    port->memory = (struct nm_dpdk_memory){0};
-    return false;
+    if (!map(port, &memory, true)) {
+        forget();
+        return false;
+    }
+    port->memory = memory; /* from now on frames are pointed at */
+    return true;
 }
 
 /* ---- closing ----------------------------------------------------------------------------------
@@ -370,7 +369,7 @@ static void close_device(void *arg) {
 }
 
 void nm_dpdk_close(struct nm_dpdk_port *port) {
-    nm_eal_in_turn(close_device, port);
+    nm_eal_in_turn(port->number, close_device, port);
     /* Mbufs that vanished with the device, or that another still has, keep their pool. */
     if (!port->adopted && port->pool && !rte_mempool_in_use_count(port->pool))
         rte_mempool_free(port->pool);

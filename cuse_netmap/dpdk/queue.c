@@ -350,7 +350,7 @@ static void stop_device(void *queue) { rte_eth_dev_stop(((struct nm_dpdk_queue *
 static void dpdk_close(void *arg) {
     struct nm_dpdk_queue *queue = arg;
     nm_poller_remove(queue);
-    if (--*queue->open == 0) nm_eal_in_turn(stop_device, queue);
+    if (--*queue->open == 0) nm_eal_in_turn(queue->number, stop_device, queue);
 }
 
 int nm_dpdk_queue_init(struct nm_dpdk_queue *queue, uint32_t descriptors) {

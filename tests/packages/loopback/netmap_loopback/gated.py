@@ -25,8 +25,10 @@ def open_port(place: Place, name: str, options: Options) -> Interface:
     bound = interface.bound
 
     def slowly_bound(*, nic: bool, host: bool) -> None:
+        interface.holds_memory = True
         wait_at(f"{name}.bound")
         bound(nic=nic, host=host)
+        interface.holds_memory = nic
 
     interface.bound = slowly_bound  # type: ignore[method-assign]
     return interface
