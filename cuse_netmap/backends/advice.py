@@ -49,6 +49,8 @@ def _remarks(name: str, link: Any) -> Iterator[str]:  # noqa: ANN401
         yield f"xdp can: {', '.join(modes)}"
     if blind := auto.unfinished(ethtool.driver(name)):
         yield f"{blind}, so auto takes raw (ethtool -K PEER tx off at the other end, then backend = xdp)"
+    elif tagless := auto.without_tags(name):
+        yield f"{tagless}: auto takes raw until then"
     if not link.get_attr("IFLA_PROMISCUITY"):
         yield f"not promiscuous, as bridges and sniffers need it (ip link set {name} promisc on)"
     merging = [word for word, on in (("gro", ethtool.gro(name)), ("lro", ethtool.lro(name))) if on]

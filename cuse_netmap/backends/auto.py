@@ -20,9 +20,16 @@ def unfinished(driver: str) -> str:
     return f"whoever sends to a {driver} device may leave checksums open, unseen by XDP" if driver in UNFINISHED else ""
 
 
+def without_tags(name: str) -> str:
+    """Why XDP should not have this interface's frames, even if `unfinished` has no objection; "" if it may."""
+    if not ethtool.takes_tags(name):
+        return ""
+    return f"{name} takes VLAN tags out of frames, unseen by XDP (ethtool -K {name} rxvlan off)"
+
+
 def open_port(place: Place, name: str, options: Options) -> Interface:
     with network_namespace(place.namespace):
-        why = unfinished(ethtool.driver(name))
+        why = unfinished(ethtool.driver(name)) or without_tags(name)
     if not why:
         try:
             return xdp.open_port(place, name, options, in_order=("best",))

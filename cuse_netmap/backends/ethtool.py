@@ -15,6 +15,7 @@ ETHTOOL_GRINGPARAM = 0x10
 ETHTOOL_GFLAGS = 0x25
 ETHTOOL_GGRO = 0x2B
 ETHTOOL_GCHANNELS = 0x3C
+FLAG_RXVLAN = 1 << 8
 FLAG_LRO = 1 << 15
 
 
@@ -59,6 +60,11 @@ def gro(name: str) -> bool:
 def lro(name: str) -> bool:
     """The device does."""
     return bool(_value(name, ETHTOOL_GFLAGS) & FLAG_LRO)
+
+
+def takes_tags(name: str) -> bool:
+    """The device takes VLAN tags out of received frames."""
+    return bool(_value(name, ETHTOOL_GFLAGS) & FLAG_RXVLAN)
 
 
 def _value(name: str, command: int) -> int:

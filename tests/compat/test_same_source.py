@@ -32,6 +32,8 @@ Compile = Callable[..., Path]
 @pytest.fixture
 def wire() -> Iterator[Wire]:
     with Wire() as joined:
+        joined.near.run("ip link set v0 arp off")  # or hosts that know each other ask again, some seconds later
+        joined.far.run("ip link set v1 arp off")
         yield joined
 
 

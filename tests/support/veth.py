@@ -21,6 +21,8 @@ from tests.support.steps import wait_until
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM, ETHTOOL_STSO = 0x17, 0x1F
+ETHTOOL_GFLAGS, ETHTOOL_SFLAGS = 0x25, 0x26
+FLAG_TXVLAN, FLAG_RXVLAN = 1 << 7, 1 << 8
 SOON = at_most(5.0)  # for what comes
 QUIET = 0.3  # for what must not come
 
@@ -80,6 +82,23 @@ class Peer:
                 value = ctypes.create_string_buffer(struct.pack("II", setting, 0), 8)
                 name = self.interface.encode()
                 fcntl.ioctl(control, SIOCETHTOOL, struct.pack("16sQ16x", name, ctypes.addressof(value)))
+
+    @contextmanager
+    def tags_in_line(self) -> Iterator[None]:
+        """The interface neither takes VLAN tags out of frames that it receives, nor leaves them to be put in."""
+        with self.open(socket.AF_INET, socket.SOCK_DGRAM) as control:
+
+            def flags(command: int, value: int = 0) -> int:
+                data = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
+                fcntl.ioctl(
+                    control, SIOCETHTOOL, struct.pack("16sQ16x", self.interface.encode(), ctypes.addressof(data))
+                )
+                return int(struct.unpack("II", data.raw)[1])
+
+            before = flags(ETHTOOL_GFLAGS)
+            flags(ETHTOOL_SFLAGS, before & ~(FLAG_TXVLAN | FLAG_RXVLAN))
+            yield
+            flags(ETHTOOL_SFLAGS, before)
 
     def mac(self) -> bytes:
         _, _, rest = self.run(f"ip -o link show {self.interface}").partition("link/ether ")

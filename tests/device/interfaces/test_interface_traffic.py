@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -194,10 +194,11 @@ def test_a_tag_that_the_kernel_keeps_beside_the_frame_arrives_in_line(near: Wire
 
 
 @pytest.mark.parametrize("protocol", ["802.1Q", "802.1ad"])
-def test_frames_pass_to_and_from_the_peer_s_vlan_interface(near: Wire, protocol: str) -> None:
-    """ABI.md 12.1: what is in the slot is what is sent; a tag that never was in the frame is put into it."""
+def test_frames_pass_to_and_from_the_peer_s_vlan_interface(near: Wire, way: Way, protocol: str) -> None:
+    """ABI.md 12.1: what is in the slot is what is sent; a tag that never was in the frame is put into it, by raw."""
     tag = {"802.1Q": b"\x81\x00\x00\x05", "802.1ad": b"\x88\xa8\x00\x05"}[protocol]
-    with vlan_interface(near, protocol) as vlan, Port("v0") as port:
+    seen = near.far.tags_in_line() if way.xdp else nullcontext()
+    with seen, vlan_interface(near, protocol) as vlan, Port("v0") as port:
         port.send(tagged(7, tag))
         assert vlan.receive() == frame(7)
         vlan.send(frame(8))
