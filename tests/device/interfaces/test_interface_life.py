@@ -183,7 +183,7 @@ def test_an_interface_that_goes_down_and_up_stays_open(own: Wire) -> None:
         assert port.tx[0].space == port.tx[0].num_slots - 1
         assert port.poll(select.POLLIN, 0.05) == 0
         own.near.run("ip link set v0 up")
-        wait_until(lambda: "LOWER_UP" in own.near.run("ip -o link show v0"))
+        own.near.wait_until_up()
         far.send(frame(51))
         assert port.receive() == frame(51)
         port.send(frame(52))
@@ -203,7 +203,7 @@ def test_an_interface_opens_while_it_is_down(own: Wire) -> None:
     with Port("v0") as port, at_far(own) as far:
         assert port.poll(select.POLLIN, 0) == 0
         own.near.run("ip link set v0 up")
-        wait_until(lambda: "LOWER_UP" in own.near.run("ip -o link show v0"))
+        own.near.wait_until_up()
         far.send(frame(1))
         assert port.receive() == frame(1)
 
@@ -222,7 +222,7 @@ def test_without_carrier_frames_are_dropped_and_slots_return(own: Wire) -> None:
 
         assert settled(free, port.tx[0].num_slots - 1) == port.tx[0].num_slots - 1
         own.far.run("ip link set v1 up")
-        wait_until(lambda: "LOWER_UP" in own.near.run("ip -o link show v0"))
+        own.near.wait_until_up()
         port.send(frame(9999))
         wait_until(lambda: _next(far) == frame(9999))
 
