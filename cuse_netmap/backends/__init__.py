@@ -70,7 +70,7 @@ class Interface:
         """Somebody is about to bind host rings, of which there are so many. Refused when there can be none."""
 
     def bound(self, *, nic: bool, host: bool) -> None:
-        """Which rings have users now. Refused when the interface cannot be used so."""
+        """NIC rings are taken from the host; host rings have users. Refused when the interface cannot be used so."""
 
     def end(self) -> None:
         """The daemon is about to end: programs that leave from now on do so because of that."""

@@ -23,7 +23,9 @@ from cuse_netmap.errors import Refused
 
 SIZE_SHIFT = 16  # of the argument's size in an ioctl's number
 SIZE_MASK = 0x3FFF << SIZE_SHIFT
-CHANGING = range(1, 6)  # versions whose programs may change rings, and map before they register
+# Versions of the API, and what its kernels let programs do or did themselves.
+CHANGING = range(1, 6)  # other rings for a descriptor, and a map before it registers
+WHOLE = range(1, 11)  # any ring takes the whole interface from the host
 
 
 @dataclass

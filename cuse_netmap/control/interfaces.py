@@ -43,7 +43,7 @@ class Behind:
     stays: bool = False  # although nobody has it open
     busy: bool = False  # somebody works on it, without the lock
     closing: bool = False
-    connected: tuple[bool, bool] = (False, False)  # of what it was told: NIC rings, host rings have users
+    connected: tuple[bool, bool] = (False, False)  # of what it was told: NIC rings are taken, host rings have users
     host_rings: tuple[int, int] = (0, 0)  # of what it was told: so many tx, rx
 
     @property
@@ -81,12 +81,18 @@ class Interfaces:
     """All there are; `open_interface(name, namespace)` opens one: Refused ENXIO if there is none.
 
     `news` is the condition, of control's lock, on which everybody waits. To select on: the kernel says that one of them
-    may have changed; `changed` says which.
+    may have changed; `changed` says which. `taken_whole(port)`: a program of old takes it, with whichever ring.
     """
 
-    def __init__(self, open_interface: Callable[[str, int], Interface], news: threading.Condition) -> None:
+    def __init__(
+        self,
+        open_interface: Callable[[str, int], Interface],
+        news: threading.Condition,
+        taken_whole: Callable[[Port], bool],
+    ) -> None:
         self.open_interface = open_interface
         self.news = news
+        self.taken_whole = taken_whole
         self.all: list[Behind] = []
         self.touched: list[Behind] = []
         self.own = Path("/proc/self/ns/net").stat()
@@ -316,7 +322,8 @@ class Interfaces:
             port = behind.interface.port
             # Of now: who leaves while we work is whoever catches up next's business.
             closing = behind.closing = not behind.stays and not port.files
-            connected = port.in_use(host=False), port.in_use(host=True)
+            nic = port.in_use(host=False) or self.taken_whole(port)
+            connected = nic, port.in_use(host=True)
             left_over = any(behind.host_rings) and not connected[1]
             if connected == behind.connected and not left_over and not closing:
                 return

@@ -12,7 +12,7 @@ from cuse_netmap import _core
 from cuse_netmap._core import OpenFile, Port, Region, Sizes, null_port
 from cuse_netmap.backends import Interface
 from cuse_netmap.control import monitors, names
-from cuse_netmap.control.ages import CHANGING
+from cuse_netmap.control.ages import CHANGING, WHOLE
 from cuse_netmap.control.interfaces import Interfaces
 from cuse_netmap.control.names import Kind, PortName
 from cuse_netmap.control.parameters import Parameters
@@ -109,7 +109,7 @@ class Registry:
         self.parameters = parameters
         self.wires: dict[str, Wire] = {}
         self.news = threading.Condition(_core.exclusive)  # of releases, and of interfaces
-        self.interfaces = Interfaces(open_interface, self.news)
+        self.interfaces = Interfaces(open_interface, self.news, self._taken_whole)
         self.pipes = Pipes()
         self.vale = Vale(self, lambda: parameters.value("max_bridges"))
         self.holders: dict[int, Holder] = {}
@@ -247,6 +247,10 @@ class Registry:
     def bound(self, port: Port) -> None:
         """Rings of an interface have been bound: its host stack is to be told."""
         self.interfaces.touch(port)
+
+    def _taken_whole(self, port: Port) -> bool:
+        """A program of a time has it when any ring took the whole interface from the host."""
+        return any(holder.port is port and holder.open.api in WHOLE for holder in self.holders.values())
 
     def let_go(self, port: Port) -> None:
         """Somebody has left the port: its interface is to get back what nobody uses any more."""
