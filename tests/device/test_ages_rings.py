@@ -328,6 +328,24 @@ def test_rx_avail_of_minus_one_is_the_end_of_a_loop(old: OldPort, host: Host) ->
 
 
 @ages
+@pytest.mark.parametrize("taken_off", [0, 2])
+def test_rx_avail_that_lags_behind_cur_harms_nothing(old: OldPort, host: Host, taken_off: int) -> None:
+    """docs/compatibility.md: old kernels wrote avail from their own count; a program that moves cur alone is right."""
+    ring = old.rx()
+    host.send(*map(frame, range(10)))
+    old.rxsync()
+    ring.advance(4)
+    old.rxsync()
+    assert state(ring) == (4, 6)
+    ring.cur += 6
+    ring.avail -= taken_off
+    host.send(frame(10))
+    old.rxsync()
+    assert state(ring) == (10, 1)
+    assert ring.take() == [frame(10)]
+
+
+@ages
 def test_nonsense_of_old_programs_harms_nobody_else(old: OldPort, age: Age) -> None:
     """Issue E: nobody else harmed: every index there is, on every sync, beside a pipe that works."""
     with Port("quiet{1") as left, Port("quiet}1") as right:

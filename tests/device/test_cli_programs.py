@@ -244,20 +244,29 @@ def test_doctor_leaves_nothing_behind() -> None:
 # ---- headers
 
 
-def test_the_example_of_the_documentation_compiles_against_installed_headers_and_counts(
-    started: Start, tmp_path: Path
-) -> None:
-    install = ["make", "-s", "-C", str(ROOT), "install-headers", f"DESTDIR={tmp_path}", "PREFIX=/usr"]
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the headers, as `make install-headers` installs them."""
+    folder = tmp_path_factory.mktemp("headers")
+    install = ["make", "-s", "-C", str(ROOT), "install-headers", f"DESTDIR={folder}", "PREFIX=/usr"]
     subprocess.run(install, check=True, timeout=at_most(30))
-    include = tmp_path / "usr/include"
-    assert {header.name for header in (include / "net").iterdir()} >= {"netmap.h", "netmap_user.h", "netmap_old.h"}
+    return folder / "usr/include"
+
+
+@pytest.mark.parametrize(
+    ("example", "api", "port"),
+    [("count.c", api, "netmap:tap0") for api in (0, 11, 12, 13)]
+    + [("count_old.c", api, "tap0") for api in (1, 2, 3, 5)],
+)
+def test_the_examples_of_the_documentation_compile_against_installed_headers_and_count(
+    started: Start, installed: Path, tmp_path: Path, example: str, api: int, port: str
+) -> None:
+    """docs/old-programs.md: for each API."""
     count = tmp_path / "count"
-    flags = ["-Wall", "-Wextra", "-Werror"]
-    subprocess.run(
-        ["gcc", *flags, f"-I{include}", "-o", count, ROOT / "docs/examples/count.c"], check=True, timeout=at_most(60)
-    )
+    flags = ["-Wall", "-Wextra", "-Werror", f"-I{installed}"] + ([f"-DNETMAP_OLD_API={api}"] if api else [])
+    subprocess.run(["gcc", *flags, "-o", count, ROOT / "docs/examples" / example], check=True, timeout=at_most(60))
     with Host("tap0") as host:
-        counting = started(count, "netmap:tap0")
+        counting = started(count, port)
         time.sleep(0.3)  # between its open and its signal handler
         host.send(*map(frame, range(250)))
         time.sleep(0.5)  # it polls
@@ -313,6 +322,80 @@ int main(void) {{
     subprocess.run(["gcc", *flags, "-o", tmp_path / "layout", source], check=True, timeout=at_most(60))
     said = subprocess.run([tmp_path / "layout"], capture_output=True, text=True, check=True, timeout=at_most(10)).stdout
     assert tuple(map(int, said.split())) == OLD_LAYOUTS[api]
+
+
+# nmreq, netmap_if; then the bodies of NIOCCTRL where they were other ones than today's
+LAYOUTS_FROM_10_ON = {
+    10: {"nmreq": 60, "netmap_if": 40},
+    11: {"nmreq": 60, "netmap_if": 56},
+    12: {
+        "nmreq": 60,
+        "netmap_if": 56,
+        "nmreq_register": 56,
+        "nmreq_port_info_get": 24,
+        "nmreq_vale_attach": 64,
+        "nmreq_vale_detach": 4,
+        "nmreq_port_hdr": 4,
+        "nmreq_vale_polling": 12,
+        "nmreq_sync_kloop_start": 4,
+    },
+    13: {
+        "nmreq": 60,
+        "netmap_if": 56,
+        "nmreq_register": 48,
+        "nmreq_port_info_get": 24,
+        "nmreq_vale_attach": 56,
+        "nmreq_vale_detach": 8,
+        "nmreq_port_hdr": 8,
+        "nmreq_vale_polling": 16,
+        "nmreq_sync_kloop_start": 8,
+    },
+}
+ALIKE = {"nmreq_header": 88, "nmreq_vale_newif": 16, "nmreq_vale_list": 8, "netmap_slot": 16, "netmap_ring": 256}
+PLACES_FROM_10_ON = {
+    10: {"netmap_if.ni_tx_rings": 24, "nmreq.nr_arg2": 46, "nmreq.spare2": 48},
+    11: {"netmap_if.ni_bufs_head": 32, "nmreq.nr_arg3": 48, "nmreq.nr_flags": 52},
+    12: {"nmreq_register.nr_mem_id": 28, "nmreq_register.nr_ringid": 30, "nmreq_register.nr_mode": 32}
+    | {"nmreq_register.nr_flags": 40, "nmreq_register.nr_extra_bufs": 48, "nmreq_vale_attach.port_index": 56},
+    13: {"nmreq_register.nr_mode": 32, "nmreq_register.nr_extra_bufs": 36, "nmreq_register.nr_flags": 40}
+    | {"nmreq_port_info_get.nr_mem_id": 20, "nmreq_vale_attach.port_index": 48},
+}
+
+
+@pytest.mark.parametrize("api", LAYOUTS_FROM_10_ON)
+@pytest.mark.parametrize("standard", ["gnu99", "gnu17"])
+def test_the_headers_of_api_10_to_13_have_the_layouts_of_their_time(tmp_path: Path, api: int, standard: str) -> None:
+    """ABI.md 16: and 2: NIOCCTRL came with API 12."""
+    sizes = {f"sizeof(struct {name})": size for name, size in (LAYOUTS_FROM_10_ON[api] | ALIKE).items()}
+    places = {f"offsetof(struct {at.replace('.', ', ')})": offset for at, offset in PLACES_FROM_10_ON[api].items()}
+    known = {"NETMAP_API": api, "NIOCREGIF": 0xC03C6992} | ({"NIOCCTRL": 0xC0586997} if api >= 12 else {})
+    source = tmp_path / "layout.c"
+    facts = "".join(
+        f'_Static_assert({what} == {value}, "{what}");\n' for what, value in (sizes | places | known).items()
+    )
+    source.write_text(f"""
+#define NETMAP_OLD_API {api}
+#define NETMAP_WITH_LIBS
+#include <net/netmap_user.h>
+#include <stddef.h>
+{facts}
+#if defined(NIOCCTRL) != {int(api >= 12)}
+#error "NIOCCTRL"
+#endif
+struct netmap_ring *rx(struct netmap_if *nifp) {{ return NETMAP_RXRING(nifp, 0); }}
+""")
+    flags = [f"-std={standard}", "-Wall", "-Wextra", "-Werror", f"-I{ROOT / 'cuse_netmap/include'}"]
+    subprocess.run(["gcc", *flags, "-fsyntax-only", source], check=True, timeout=at_most(60))
+
+
+@pytest.mark.parametrize("api", [0, 4, 6, 9, 14])
+def test_the_headers_refuse_an_api_that_never_was(tmp_path: Path, api: int) -> None:
+    """docs/compatibility.md: there are 1, 2, 3, 5 and 10 to 13; today's is there without NETMAP_OLD_API."""
+    source = tmp_path / "never.c"
+    source.write_text("#include <net/netmap.h>\n")
+    flags = [f"-DNETMAP_OLD_API={api}", f"-I{ROOT / 'cuse_netmap/include'}", "-fsyntax-only"]
+    said = subprocess.run(["gcc", *flags, source], capture_output=True, text=True, check=False, timeout=at_most(60))
+    assert "NETMAP_OLD_API is 1, 2, 3, 5, or 10 to 13" in said.stderr
 
 
 def test_the_version_is_told() -> None:

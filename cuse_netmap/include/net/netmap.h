@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What a netmap program and the server of /dev/netmap agree on, API 14: ioctls, request bodies,
- * options and the shared memory; helpers that work on them are in <net/netmap_user.h>, limits that
- * programs never see in the server.
+ * options and the shared memory (indices in the program's own: <net/netmap_csb.h>); helpers that
+ * work on them are in <net/netmap_user.h>, limits that programs never see in the server.
  *
- * With NETMAP_OLD_API defined this is <net/netmap_old.h>, for programs of 2011 to 2013.
+ * With NETMAP_OLD_API defined it is what programs of an older API knew: 10 to 13 (2014 to 2019) of
+ * those structs that looked different then, 1, 2, 3 and 5 (2011 to 2013) by <net/netmap_old.h>.
  *
  * Names, numbers and layouts are those of netmap(4), so that programs compile unchanged. Integers
  * are in the byte order of the machine. Every pointer in a request travels as a uint64_t. Sizes are
@@ -13,18 +14,25 @@
 #ifndef _NET_NETMAP_H_
 #define _NET_NETMAP_H_
 
-#ifdef NETMAP_OLD_API /* a program of 2011 to 2013 */
+#if defined(NETMAP_OLD_API) && NETMAP_OLD_API < 10
 #include <net/netmap_old.h>
 #else
 
+#include <net/netmap_csb.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
 #include <sys/time.h>
 #include <sys/types.h>
 
-/* What a program puts in nr_version, and the versions NIOCCTRL accepts (else EINVAL). */
+/* What a program puts in nr_version, and the versions NIOCCTRL accepted then (else EINVAL). */
+#ifndef NETMAP_OLD_API
 #define NETMAP_API 14
-#define NETMAP_MIN_API 14
+#elif NETMAP_OLD_API <= 13
+#define NETMAP_API NETMAP_OLD_API
+#else
+#error "NETMAP_OLD_API is 1, 2, 3, 5, or 10 to 13"
+#endif
+#define NETMAP_MIN_API NETMAP_API
 #define NETMAP_MAX_API 15
 
 /* Names: the legacy struct nmreq holds 15 characters and a NUL, the request header 63 and a NUL. */
@@ -111,9 +119,9 @@ struct netmap_ring {
 #define NR_FORWARD 0x0004   /* look at NS_FORWARD in the slots that are released */
 
 /*
- * What one registration sees of a port: 56 bytes, then one offset for each ring, counted from this
- * struct: NIC TX rings, host TX rings, NIC RX rings, host RX rings. The offset is 0 for every ring
- * the registration has not bound.
+ * What one registration sees of a port: 56 bytes (API 10: 40), then one offset for each ring,
+ * counted from this struct: NIC TX rings, host TX rings, NIC RX rings, host RX rings. The offset is
+ * 0 for every ring the registration has not bound.
  */
 struct netmap_if {
     char ni_name[NETMAP_LEGACY_IFNAMSIZ]; /* name of the port, cut to 15 characters */
@@ -123,15 +131,21 @@ struct netmap_if {
     NETMAP_READONLY uint32_t ni_tx_rings; /* NIC rings, host rings not counted */
     NETMAP_READONLY uint32_t ni_rx_rings;
 
+#if NETMAP_API >= 11
     /* First of the extra buffers, 0 none. The first uint32_t in each buffer is the index of the
      * next; 0 ends the list. Programs take from it and add to it; what is on the list at close goes
      * back to the pool. */
     uint32_t ni_bufs_head;
-
+#endif
+#if NETMAP_API >= 14
     NETMAP_READONLY uint32_t ni_host_tx_rings; /* at least 1, even for ports that have none */
     NETMAP_READONLY uint32_t ni_host_rx_rings;
-
+#define _NETMAP_HOST_RINGS(nifp, dir) ((nifp)->ni_host_##dir##_rings)
     uint32_t ni_spare1[3];
+#else
+#define _NETMAP_HOST_RINGS(nifp, dir) 1
+    uint32_t ni_spare1[NETMAP_API == 10 ? 2 : 5];
+#endif
     NETMAP_READONLY ssize_t ring_ofs[];
 };
 
@@ -191,11 +205,11 @@ struct nmreq_option {
 #define NETMAP_REQ_MAXSIZE 4096
 
 /*
- * REGISTER: 56 bytes. Counts of 0 ask for the default; the answer holds what the port really has.
- * EBUSY: the file is bound already, or the rings are in exclusive use, or the port belongs to a
- * switch. ENXIO: no such interface. EINVAL: bad mode, ring number or memory id, or frames of the
- * interface's MTU do not fit a buffer. ENOMEM: a pool is used up. EIO: the port has virtio-net
- * headers and NR_ACCEPT_VNET_HDR is missing.
+ * REGISTER: 56 bytes (API 13: 48). Counts of 0 ask for the default; the answer holds what the port
+ * really has. EBUSY: the file is bound already, or the rings are in exclusive use, or the port
+ * belongs to a switch. ENXIO: no such interface. EINVAL: bad mode, ring number or memory id, or
+ * frames of the interface's MTU do not fit a buffer. ENOMEM: a pool is used up. EIO: the port has
+ * virtio-net headers and NR_ACCEPT_VNET_HDR is missing.
  */
 struct nmreq_register {
     uint64_t nr_offset;   /* out: the netmap_if, from the start of the mapping */
@@ -204,13 +218,20 @@ struct nmreq_register {
     uint32_t nr_rx_slots;
     uint16_t nr_tx_rings; /* in and out: NIC rings */
     uint16_t nr_rx_rings;
+#if NETMAP_API >= 14
     uint16_t nr_host_tx_rings; /* in and out: host rings */
     uint16_t nr_host_rx_rings;
-    uint16_t nr_mem_id;     /* in and out: region; ports with equal ids can swap buffers */
-    uint16_t nr_ringid;     /* in: which ring, for the ONE_* modes */
-    uint32_t nr_mode;       /* in: NR_REG_* */
+#endif
+    uint16_t nr_mem_id; /* in and out: region; ports with equal ids can swap buffers */
+    uint16_t nr_ringid; /* in: which ring, for the ONE_* modes */
+    uint32_t nr_mode;   /* in: NR_REG_* */
+#if NETMAP_API >= 13
     uint32_t nr_extra_bufs; /* in and out: buffers wanted, and granted, on the list ni_bufs_head */
-    uint64_t nr_flags;      /* in: NR_*; unknown bits are ignored */
+#endif
+    uint64_t nr_flags; /* in: NR_*; unknown bits are ignored */
+#if NETMAP_API < 13
+    uint32_t nr_extra_bufs;
+#endif
 };
 
 /* nr_mode, also the low bits of the legacy nr_flags: which rings are bound. */
@@ -238,30 +259,39 @@ enum {
 #define NR_DO_RX_POLL 0x10000     /* accepted, without effect */
 #define NR_NO_TX_POLL 0x20000     /* only poll() for POLLOUT sends; without this flag any does */
 
-/* PORT_INFO_GET: 32 bytes. With an empty name only nr_memsize and nr_mem_id are answered. */
+/* PORT_INFO_GET: 32 bytes (API 12, 13: 24). With an empty name only nr_memsize and nr_mem_id are
+ * answered. */
 struct nmreq_port_info_get {
     uint64_t nr_memsize;
     uint32_t nr_tx_slots;
     uint32_t nr_rx_slots;
     uint16_t nr_tx_rings;
     uint16_t nr_rx_rings;
+#if NETMAP_API >= 14
     uint16_t nr_host_tx_rings;
     uint16_t nr_host_rx_rings;
     uint16_t nr_mem_id;
     uint16_t pad[3];
+#else
+    uint16_t nr_mem_id;
+    uint16_t pad;
+#endif
 };
 
-/* VALE_ATTACH: 64 bytes; reg.nr_mode ALL_NIC, or NIC_SW for the host stack on the switch too. */
+/* VALE_ATTACH: 64 bytes (API 13: 56); reg.nr_mode ALL_NIC, or NIC_SW for the host stack on the
+ * switch too. */
 struct nmreq_vale_attach {
     struct nmreq_register reg;
     uint32_t port_index; /* out: its place on the switch */
     uint32_t pad1;
 };
 
-/* VALE_DETACH: 8 bytes. */
+/* VALE_DETACH: 8 bytes (API 12: 4). */
 struct nmreq_vale_detach {
     uint32_t port_index; /* out */
+#if NETMAP_API >= 13
     uint32_t pad1;
+#endif
 };
 
 /* VALE_LIST: 8 bytes. Without a name: the first port from these indices on, its name put into the
@@ -272,10 +302,12 @@ struct nmreq_vale_list {
     uint32_t nr_port_idx; /* in and out */
 };
 
-/* PORT_HDR_SET and PORT_HDR_GET: 8 bytes. */
+/* PORT_HDR_SET and PORT_HDR_GET: 8 bytes (API 12: 4). */
 struct nmreq_port_hdr {
     uint32_t nr_hdr_len; /* 0, 10 or 12; others EINVAL */
+#if NETMAP_API >= 13
     uint32_t pad1;
+#endif
 };
 
 /* VALE_NEWIF: 16 bytes; 0 asks for the default, the answer is what is in effect. */
@@ -288,12 +320,14 @@ struct nmreq_vale_newif {
     uint16_t pad1;
 };
 
-/* VALE_POLLING_ENABLE and VALE_POLLING_DISABLE: 16 bytes. */
+/* VALE_POLLING_ENABLE and VALE_POLLING_DISABLE: 16 bytes (API 12: 12). */
 struct nmreq_vale_polling {
     uint32_t nr_mode; /* NETMAP_POLLING_MODE_* */
     uint32_t nr_first_cpu_id;
     uint32_t nr_num_polling_cpus;
+#if NETMAP_API >= 13
     uint32_t pad1;
+#endif
 };
 
 #define NETMAP_POLLING_MODE_SINGLE_CPU 1 /* one CPU polls all rings */
@@ -315,37 +349,19 @@ struct nmreq_pools_info {
     uint32_t nr_buf_pool_objsize;
 };
 
-/* SYNC_KLOOP_START: 8 bytes. Returns when another thread asks the same file for SYNC_KLOOP_STOP. */
+/* SYNC_KLOOP_START: 8 bytes (API 12: 4). Returns when another thread asks the same file for
+ * SYNC_KLOOP_STOP. */
 struct nmreq_sync_kloop_start {
     uint32_t sleep_us; /* pause between rounds when there are no eventfds, at most 1000000 */
+#if NETMAP_API >= 13
     uint32_t pad1;
-};
-
-/*
- * CSB: the indices of the rings in the program's own memory, so that a sync loop and a program can
- * work without system calls. Two arrays, 64 bytes an entry, aligned to 64: all bound TX rings, then
- * all bound RX rings. Program to server:
- */
-struct nm_csb_atok {
-    uint32_t head;
-    uint32_t cur;
-    uint32_t appl_need_kick; /* not 0: signal irqfd when something changes */
-    uint32_t sync_flags;
-    uint32_t pad[12];
-};
-
-/* Server to program. */
-struct nm_csb_ktoa {
-    uint32_t hwcur;          /* first slot the server has not taken */
-    uint32_t hwtail;         /* what tail would be */
-    uint32_t kern_need_kick; /* not 0: write to ioeventfd after moving head */
-    uint32_t pad[13];
+#endif
 };
 
 /* Option CSB: 40 bytes. EINVAL: no NR_EXCLUSIVE, or not aligned. EFAULT: not mapped. */
 struct nmreq_opt_csb {
     struct nmreq_option nro_opt;
-    uint64_t csb_atok; /* address of an array of nm_csb_atok */
+    uint64_t csb_atok; /* address of an array of nm_csb_atok (<net/netmap_csb.h>) */
     uint64_t csb_ktoa; /* address of an array of nm_csb_ktoa */
 };
 
@@ -393,7 +409,7 @@ struct nmreq_opt_offsets {
 
 /* ---- the legacy request ---------------------------------------------------------------------- */
 
-/* The argument of NIOCGINFO and NIOCREGIF: 60 bytes. nr_version below NETMAP_MIN_API: EINVAL. */
+/* The argument of NIOCGINFO and NIOCREGIF: 60 bytes. */
 struct nmreq {
     char nr_name[NETMAP_LEGACY_IFNAMSIZ];
     uint32_t nr_version;
@@ -407,9 +423,13 @@ struct nmreq {
     uint16_t nr_cmd;    /* 0, or NETMAP_BDG_* to do something with a switch */
     uint16_t nr_arg1;   /* depends on nr_cmd */
     uint16_t nr_arg2;   /* memory id, as nr_mem_id of nmreq_register */
-    uint32_t nr_arg3;   /* extra buffers, as nr_extra_bufs */
-    uint32_t nr_flags;  /* NR_REG_* in the low four bits, above them NR_* */
+#if NETMAP_API >= 11
+    uint32_t nr_arg3;  /* extra buffers, as nr_extra_bufs */
+    uint32_t nr_flags; /* NR_REG_* in the low four bits, above them NR_* */
     uint32_t spare2[1];
+#else
+    uint32_t spare2[3];
+#endif
 };
 
 #define NETMAP_RING_MASK 0x0fff  /* nr_ringid: number of the ring */
@@ -450,29 +470,9 @@ struct nm_ifreq {
 #define NIOCTXSYNC _IO('i', 148)
 #define NIOCRXSYNC _IO('i', 149)
 #define NIOCCONFIG _IOWR('i', 150, struct nm_ifreq)
+#if NETMAP_API >= 12
 #define NIOCCTRL _IOWR('i', 151, struct nmreq_header)
-
-/* ---- CSB access ------------------------------------------------------------------------------ */
-
-/* Order of stores with stores, loads with loads, stores with later loads. */
-#ifndef nm_stst_barrier
-#define nm_stst_barrier() __atomic_thread_fence(__ATOMIC_RELEASE)
-#define nm_ldld_barrier() __atomic_thread_fence(__ATOMIC_ACQUIRE)
-#define nm_stld_barrier() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 #endif
-
-/* cur before head, which the server reads first: the cur it sees is then never older than head. */
-static inline void nm_sync_kloop_appl_write(struct nm_csb_atok *atok, uint32_t cur, uint32_t head) {
-    __atomic_store_n(&atok->cur, cur, __ATOMIC_RELAXED);
-    __atomic_store_n(&atok->head, head, __ATOMIC_RELEASE);
-}
-
-/* hwtail first: acquiring it makes visible what the server put into the slots before it. */
-static inline void nm_sync_kloop_appl_read(struct nm_csb_ktoa *ktoa, uint32_t *hwtail,
-                                           uint32_t *hwcur) {
-    *hwtail = __atomic_load_n(&ktoa->hwtail, __ATOMIC_ACQUIRE);
-    *hwcur = __atomic_load_n(&ktoa->hwcur, __ATOMIC_RELAXED);
-}
 
 #endif /* NETMAP_OLD_API */
 

@@ -24,7 +24,7 @@
 #define NETMAP_OLD_API_PAGE 1
 #define NETMAP_OLD_API_2011 2
 #if NETMAP_OLD_API < 1 || NETMAP_OLD_API > 5 || NETMAP_OLD_API == 4
-#error "NETMAP_OLD_API is 1, 2, 3 or 5"
+#error "NETMAP_OLD_API is 1, 2, 3, 5, or 10 to 13"
 #endif
 #if NETMAP_OLD_API >= 3
 #define NETMAP_API NETMAP_OLD_API /* for nr_version, which must be this */

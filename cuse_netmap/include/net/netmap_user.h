@@ -4,7 +4,7 @@
  * NETMAP_WITH_LIBS defined, a descriptor that opens a port by name; what kernel and program share
  * is in <net/netmap.h>, how names are read in <net/netmap_name.h>.
  *
- * With NETMAP_OLD_API defined there is what programs of that age had (<net/netmap_old.h>).
+ * With NETMAP_OLD_API defined there is what programs of that age had, the library from API 11 on.
  *
  * A port by hand: open /dev/netmap, NIOCREGIF (or NIOCCTRL), mmap nr_memsize bytes,
  * NETMAP_IF(memory, nr_offset), then NETMAP_TXRING and NETMAP_RXRING. With the library:
@@ -24,7 +24,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#ifndef NETMAP_OLD_API /* programs of 2011 to 2013 have all there was in <net/netmap_old.h> */
+#ifndef _NET_NETMAP_OLD_H_ /* where all there was in 2011 to 2013 is */
 
 #ifndef likely
 #define likely(x) __builtin_expect(!!(x), 1)
@@ -49,7 +49,7 @@
 #define NETMAP_TXRING(nifp, i) _NETMAP_OFFSET(struct netmap_ring *, nifp, (nifp)->ring_ofs[i])
 #define NETMAP_RXRING(nifp, i)                                                                     \
     _NETMAP_OFFSET(struct netmap_ring *, nifp,                                                     \
-                   (nifp)->ring_ofs[(i) + (nifp)->ni_tx_rings + (nifp)->ni_host_tx_rings])
+                   (nifp)->ring_ofs[(i) + (nifp)->ni_tx_rings + _NETMAP_HOST_RINGS(nifp, tx)])
 
 /* Buffer number index, as a char *, and back from an address inside a buffer to its number. */
 #define NETMAP_BUF(ring, index)                                                                    \
@@ -133,14 +133,16 @@ static inline int nm_debug_allowed(int per_second, long *second, int *printed) {
     } while (0)
 #endif
 
-#endif /* NETMAP_OLD_API */
+#endif /* _NET_NETMAP_OLD_H_ */
 
 #endif /* _NET_NETMAP_USER_H_ */
 
 /* ---- the library ----------------------------------------------------------------------------- */
 
-/* Behind a guard of its own: a header may have included this one before, without the library. */
-#if defined(NETMAP_WITH_LIBS) && !defined(_NET_NETMAP_USER_LIBS_) && !defined(NETMAP_OLD_API)
+/* Behind a guard of its own: a header may have included this one before, without the library. It
+ * asks by nr_flags, which came with API 11. */
+#if defined(NETMAP_WITH_LIBS) && !defined(_NET_NETMAP_USER_LIBS_) &&                               \
+    !defined(_NET_NETMAP_OLD_H_) && NETMAP_API >= 11
 #define _NET_NETMAP_USER_LIBS_
 
 #include <errno.h>
@@ -258,10 +260,10 @@ static inline void nm_ring_range(const struct nmreq *req, uint16_t rings, uint32
 
 static inline void nm_find_rings(struct nm_desc *d) {
     const struct netmap_if *nifp = d->nifp;
-    nm_ring_range(&d->req, d->req.nr_tx_rings, nifp ? nifp->ni_host_tx_rings : 1, &d->first_tx_ring,
-                  &d->last_tx_ring);
-    nm_ring_range(&d->req, d->req.nr_rx_rings, nifp ? nifp->ni_host_rx_rings : 1, &d->first_rx_ring,
-                  &d->last_rx_ring);
+    nm_ring_range(&d->req, d->req.nr_tx_rings, nifp ? _NETMAP_HOST_RINGS(nifp, tx) : 1,
+                  &d->first_tx_ring, &d->last_tx_ring);
+    nm_ring_range(&d->req, d->req.nr_rx_rings, nifp ? _NETMAP_HOST_RINGS(nifp, rx) : 1,
+                  &d->first_rx_ring, &d->last_rx_ring);
     d->cur_tx_ring = d->first_tx_ring;
     d->cur_rx_ring = d->first_rx_ring;
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ../stream.c as it would have been written in 2011 to 2013, compiled for one age (NETMAP_OLD_API):
+/* ../stream.c as it would have been written in 2011 to 2019, compiled for one age (NETMAP_OLD_API):
  * `stream send|receive [OPTIONS] PORT`. Says and ends as that does.
  *
  *   -n COUNT     frames, then end
  *   -f FIRST     the number of the first frame sent
  *   -l LENGTH    bytes of each frame (60)
- *   -b MOST      frames before each sync (random, 256 at most); 0: as the manual page does it, all
- *                there is room for, in a loop over `avail--`
+ *   -b MOST      frames before each sync (random, 256 at most); 0: all there is room for, as the
+ *                manual page does it where there is avail, in a loop over `avail--`
  *   -d, -s MAC   destination (ff:ff:ff:ff:ff:ff) and source (02:00:00:00:00:01)
  *   -p           poll() instead of ioctls
  *   -e           select() instead of ioctls
@@ -15,17 +15,12 @@
  *   -r RINGID    nr_ringid (0: all rings)
  *   -i RING      the ring that is used (0) */
 #include <errno.h>
-#include <fcntl.h>
-#include <net/netmap.h>
-#include <net/netmap_user.h>
 #include <poll.h>
-#include <stdlib.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/select.h>
 #include <unistd.h>
 
 #include "../numbered.h"
+#include "port.h"
 
 static struct {
     uint64_t count, first;
@@ -37,32 +32,9 @@ static struct {
 static int fd;
 static struct netmap_ring *ring;
 
-static int fail(const char *what) {
-    perror(what);
-    exit(2);
-}
-
-static void name(struct nmreq *request, const char *port) {
-    memset(request, 0, sizeof(*request));
-    snprintf(request->nr_name, sizeof(request->nr_name), "%s", port);
-#ifdef NETMAP_API
-    request->nr_version = NETMAP_API;
-#endif
-}
-
-/* As pkt-gen did it: how much memory there is, the map, and only then the port. */
 static void open_port(void) {
-    struct nmreq request;
-    fd = open(NETMAP_DEVICE_NAME, O_RDWR);
-    if (fd < 0) fail("open");
-    name(&request, "");
-    if (ioctl(fd, NIOCGINFO, &request)) fail("NIOCGINFO");
-    char *memory = mmap(NULL, request.nr_memsize, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED) fail("mmap");
-    name(&request, wanted.port);
-    request.nr_ringid = wanted.ringid;
-    if (ioctl(fd, NIOCREGIF, &request)) fail("NIOCREGIF");
-    struct netmap_if *nifp = NETMAP_IF(memory, request.nr_offset);
+    fd = open_device();
+    struct netmap_if *nifp = bind_port(fd, wanted.port, wanted.ringid);
     ring = wanted.sends ? NETMAP_TXRING(nifp, wanted.ring) : NETMAP_RXRING(nifp, wanted.ring);
 }
 
@@ -96,24 +68,30 @@ static bool wants_more(void) { return !wanted.count || frames < wanted.count; }
 
 static void put(void) {
     struct netmap_slot *slot = &ring->slot[ring->cur];
-    uint32_t after = NETMAP_RING_NEXT(ring, ring->cur);
     slot->flags = 0;
-    if (wanted.swap && ring->avail > 1) swap(slot, &ring->slot[after]);
+    if (wanted.swap && space(ring) > 1) swap(slot, &ring->slot[after(ring, ring->cur)]);
     last = wanted.first + frames++;
     fill(NETMAP_BUF(ring, slot->buf_idx), last);
     slot->len = (uint16_t)shape.length;
-    ring->cur = after;
+}
+
+static void send_all(void) {
+#if NETMAP_OLD_API < 10
+    while (ring->avail-- > 0 && wants_more()) {
+        put();
+        ring->cur = NETMAP_RING_NEXT(ring, ring->cur);
+    }
+#else
+    for (; space(ring) && wants_more(); advance(ring))
+        put();
+#endif
 }
 
 static void send_some(void) {
     uint32_t burst = wanted.most ? (uint32_t)(next() % wanted.most) + 1 : 0;
-    if (wanted.most) {
-        for (; burst-- && ring->avail && wants_more(); ring->avail--)
-            put();
-    } else {
-        while (ring->avail-- > 0 && wants_more())
-            put();
-    }
+    if (!wanted.most) send_all();
+    for (; burst && space(ring) && wants_more(); burst--, advance(ring))
+        put();
     sync_now();
 }
 
@@ -124,19 +102,17 @@ static void look_at(uint32_t k) {
 
 static void receive_some(void) {
     sync_now();
-    while (ring->avail && wants_more()) {
-        uint32_t after = NETMAP_RING_NEXT(ring, ring->cur);
-#if NETMAP_OLD_API >= 3
+    for (; space(ring) && wants_more(); advance(ring)) {
+#if NETMAP_OLD_API >= 3 && NETMAP_OLD_API < 10
         /* What is kept is looked at when it is given back. */
-        if (ring->reserved < wanted.keep)
+        if (ring->reserved < wanted.keep) {
             ring->reserved++;
-        else
-            look_at(NETMAP_RING_FIRST_RESERVED(ring));
+            continue;
+        }
+        look_at(NETMAP_RING_FIRST_RESERVED(ring));
 #else
         look_at(ring->cur);
 #endif
-        ring->cur = after;
-        ring->avail--;
     }
 }
 
@@ -146,7 +122,7 @@ static void drain(void) {
         before = frames;
         receive_some();
     } while (frames != before);
-#if NETMAP_OLD_API >= 3
+#if NETMAP_OLD_API >= 3 && NETMAP_OLD_API < 10
     for (; ring->reserved; ring->reserved--)
         look_at(NETMAP_RING_FIRST_RESERVED(ring));
 #endif
