@@ -50,12 +50,15 @@ test -x $(VENV)/bin/pip || $(AS_OWNER) $(PYTHON) -m venv $(VENV)
 	$(AS_OWNER) $(VENV)/bin/pip install -q --no-build-isolation --editable '.[test,lint]'
 endef
 
-# In a terminal the daemon gets a job of its own (set -m; the exit keeps bash waiting for it): ctrl-C reaches it and not
-# make, which ends with the daemon's status instead of "Interrupt". It never outlives make (--pdeathsig).
+# In a terminal, which bash knows by standard error, the daemon gets a job of its own (set -m; the exit keeps bash waiting
+# for it): ctrl-C reaches it and not make, which ends with the daemon's status instead of "Interrupt". When the terminal
+# is closed the daemon sees it and ends; and it ends when make or bash does, however that is (--pdeathsig).
 serve = setpriv --pdeathsig TERM $(VENV)/bin/cuse-netmap serve $(ARGS)
 .PHONY: run
+run: private .SHELLFLAGS := --pdeathsig TERM $(SHELL) $(.SHELLFLAGS)
+run: private SHELL := setpriv
 run: build ## serve /dev/netmap in the foreground until ctrl-C (ARGS='--tap tap1 ...')
-	@test -t 0 || exec $(serve); set -m; $(serve); exit
+	@test -t 0 -a -t 2 || exec $(serve); set -m; $(serve); exit
 
 # A file of tests is one worker's, with a /dev of its own; CUSE devices are everybody's, so there all files are.
 WORKERS := $(if $(wildcard /dev/cuse),0,$(shell nproc))

@@ -3,11 +3,12 @@
 
 import logging
 import os
+import select
 import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Daemon:
         self.interfaces: dict[str, Interface] = {}
         self.deleted: list[Interface] = []  # of these, those that are said to be
         self.on_terminal = sys.stdin is not None and sys.stdin.isatty()
+        self.in_foreground = self.on_terminal and _in_foreground(sys.stdin.fileno())
 
     def run(self) -> int:
         """Serves until SIGTERM or SIGINT: 0; 1 if the device was taken away. SetupError: it cannot start."""
@@ -169,17 +171,18 @@ class Daemon:
     # ---- while it runs
 
     def _wait(self, waker: "_Signals") -> int:
-        with selectors.DefaultSelector() as selector:
+        with selectors.DefaultSelector() as selector, select.epoll() as hangup:
             selector.register(waker.reader, selectors.EVENT_READ)
+            for end, what in self._ends(hangup):
+                selector.register(end, selectors.EVENT_READ, what)
             selector.register(self.notices, selectors.EVENT_READ)
             selector.register(self.registry.interfaces, selectors.EVENT_READ)
             selector.register(self.registry.regions, selectors.EVENT_READ)
-            if self.lifeline is not None:
-                selector.register(self.lifeline, selectors.EVENT_READ)
             period = notify.watchdog_seconds()
             while True:
                 for key, _ in selector.select(period):
-                    if key.fd == self.lifeline:
+                    if key.data:
+                        log.info("ending: %s", key.data)
                         return 0
                     if key.fileobj is self.notices:
                         self.notices.read()
@@ -204,6 +207,16 @@ class Daemon:
                         notify.notify("READY=1")
                 if period and self._alive(period):
                     notify.notify("WATCHDOG=1")
+
+    def _ends(self, hangup: select.epoll) -> Iterator[tuple[int, str]]:
+        """Descriptors that can be read once there is nobody to serve any more, and what that is."""
+        if self.lifeline is not None:
+            yield self.lifeline, "the program has ended"
+        if self.in_foreground:
+            # The kernel tells the terminal's first process alone, which may be a make that waits for us. Of no event
+            # but the end, so that what is typed wakes nobody.
+            hangup.register(sys.stdin, 0)
+            yield hangup.fileno(), "the terminal was closed"
 
     def _alive(self, seconds: float) -> bool:
         """Whether control comes to a decision within this time."""
@@ -297,6 +310,13 @@ class Daemon:
         self.config = replace(self.config, ports=MappingProxyType(ports))
 
 
+def _in_foreground(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it is not the one that our signals come from
+        return False
+
+
 class _Signals:
     """Signals, and the end of control, as bytes to select on."""
 
@@ -314,6 +334,9 @@ class _Signals:
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
+        # Python, as it ends, lets what has a handler kill again, and an impatient ctrl-C would be our exit status.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
     def read(self) -> bytes:
         return bytes(number for number in self.reader.recv(64) if number != signal.SIGPIPE)

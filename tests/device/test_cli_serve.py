@@ -4,7 +4,9 @@
 import errno
 import fcntl
 import os
+import pty
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -23,7 +25,7 @@ from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
 from tests.support.patience import at_most
-from tests.support.steps import refused
+from tests.support.steps import refused, wait_until
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 
@@ -130,6 +132,46 @@ def test_serve_with_a_program_inside_ends_all_the_same(start_daemon: Callable[..
         assert daemon.stop() == 0
         assert port.poll(select.POLLIN, at_most(1)) & select.POLLERR
     assert not Path("/dev", MINE).exists()
+
+
+def test_ctrl_c_again_and_again_is_status_0_too(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon("--tap=tap0", f"--device={MINE}")
+    deadline = time.monotonic() + at_most(10)
+    while daemon.process.poll() is None:
+        assert time.monotonic() < deadline
+        daemon.process.send_signal(signal.SIGINT)
+        time.sleep(0.002)
+    assert daemon.process.returncode == 0
+
+
+def test_a_closed_terminal_ends_the_daemon_in_its_foreground_whoever_began_it(tmp_path: Path) -> None:
+    """docs/configuration.md, Signals: the kernel tells the terminal's first process alone, here one that waits on."""
+    log, served = tmp_path / "log", [*COMMAND, "serve", "--no-ports", f"--device={MINE}"]
+    terminal, inside = pty.openpty()
+    first = subprocess.Popen(
+        ["setsid", "--ctty", "bash", "-c", f"trap : HUP; set -m; {shlex.join(served)} 2>{log}; exit"],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+    )
+    os.close(inside)
+    try:
+        wait_until(lambda: " is ready: " in log.read_text() if log.exists() else False)
+    finally:
+        os.close(terminal)
+    try:
+        first.wait(at_most(10))
+        assert "ending: the terminal was closed" in log.read_text()
+    finally:
+        for pid in [one.name for one in Path("/proc").glob("[0-9]*") if serves_mine(one)]:
+            os.kill(int(pid), signal.SIGTERM)
+    assert not Path("/dev", MINE).exists()
+
+
+def serves_mine(process: Path) -> bool:
+    with suppress(OSError):
+        return f"--device={MINE}" in (process / "cmdline").read_text()
+    return False
 
 
 def test_serve_says_what_it_serves_and_something_to_try_that_works() -> None:
