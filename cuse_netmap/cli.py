@@ -100,7 +100,9 @@ def say_ready(daemon: "Daemon") -> None:
         print(f"  netmap:{name}  {interface.description}")
     if daemon.interfaces:
         me = shlex.quote(str(Path(sys.argv[0]).resolve()))
-        print(f"Try in a second terminal, as root:  {me} gen netmap:{next(iter(daemon.interfaces))} -n 1000000")
+        where = "" if daemon.path.name == "netmap" else f" --device={daemon.path.name}"
+        command = f"{me} gen netmap:{next(iter(daemon.interfaces))}{where} -n 1000000"
+        print(f"Try in a second terminal, as root:  {command}")
     print("ctrl-C ends it.", flush=True)
 
 

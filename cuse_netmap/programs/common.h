@@ -10,6 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The device that nm_open() opens: /dev/netmap, or what --device names. */
+extern char device_path[64];
+#define NETMAP_DEVICE_NAME device_path
 #define NETMAP_WITH_LIBS
 #include <net/netmap_user.h>
 

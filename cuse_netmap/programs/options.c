@@ -17,11 +17,21 @@
 #define LONG_ONLY 256 /* codes of options without a letter begin here */
 
 struct common_options common;
+char device_path[64] = "/dev/netmap";
 
 static const char *subject = "netmap-traffic"; /* the port, once it is known */
 static char port_name[128];
 
+/* Into device_path. */
+static const char *read_device(const char *text, void *value) {
+    if (!*text || strchr(text, '/') || strlen(text) > sizeof(device_path) - sizeof("/dev/"))
+        return "the NAME of /dev/NAME";
+    snprintf(value, sizeof(device_path), "/dev/%s", text);
+    return NULL;
+}
+
 static const struct option_entry common_entries[] = {
+    {0, "device", "NAME", read_device, device_path, "open /dev/NAME (netmap)"},
     {'q', "quiet", NULL, NULL, &common.quiet, "no rates on stderr"},
     {0, "wait", "SECONDS", read_seconds, &common.wait_seconds,
      "between opening the port and starting (0)"},
@@ -29,24 +39,27 @@ static const struct option_entry common_entries[] = {
     {0},
 };
 
-/* What an errno of nm_open() means to whoever runs the program. */
+/* What an errno of nm_open() means to whoever runs the program; %s is the device. Which of several
+ * reasons it was the daemon alone knows, and has written to its log. */
+#define LOG_SAYS "; the daemon's log says which"
 static const struct {
     int number;
     const char *sentence;
 } open_errors[] = {
-    {ENOENT, "there is no " NETMAP_DEVICE_NAME "; start the daemon (cuse-netmap serve)"},
-    {ENODEV,
-     NETMAP_DEVICE_NAME " cannot be mapped as it is; start this program by cuse-netmap run"},
-    {ENOTCONN, "the daemon behind " NETMAP_DEVICE_NAME " has ended; start it again"},
-    {ECONNABORTED, "the daemon behind " NETMAP_DEVICE_NAME " has ended; start it again"},
-    {EACCES, NETMAP_DEVICE_NAME " may not be opened; join the group netmap or become root"},
-    {EPERM, NETMAP_DEVICE_NAME " may not be opened; join the group netmap or become root"},
+    {ENOENT, "there is no %s; start the daemon (cuse-netmap serve)"},
+    {ENOTTY, "%s is a file that no daemon serves here; start one (cuse-netmap serve)"},
+    {ENODEV, "%s cannot be mapped as it is; start this program by cuse-netmap run"},
+    {ENOTCONN, "the daemon behind %s has ended; start it again"},
+    {ECONNABORTED, "the daemon behind %s has ended; start it again"},
+    {EACCES, "%s may not be opened; join the group netmap or become root"},
+    {EPERM, "%s may not be opened; join the group netmap or become root"},
     {ENXIO, "no such port; `ip link` lists the interfaces of this network namespace"},
-    {EBUSY, "another program has these rings for itself, or the port is on a switch; end that "
-            "program or detach the port"},
-    {ENOMEM, "netmap's memory is used up; close other ports or ask for fewer rings and slots"},
-    {EINVAL, "the port refuses to be opened so; look at its ring numbers, host rings, memory id "
-             "and whether the interface's MTU fits a buffer"},
+    {EBUSY, "somebody has the port or these rings in a way that leaves no room for this program: "
+            "another program, a switch, a bridge, another daemon" LOG_SAYS},
+    {ENOMEM, "netmap's memory is used up, or the places on its switches; close other ports or ask "
+             "for fewer rings and slots" LOG_SAYS},
+    {EINVAL, "the port refuses to be opened so: its ring numbers, host rings, memory id, or an MTU "
+             "that does not fit a buffer" LOG_SAYS},
     {EIO, "frames of this port have virtio-net headers, which this program does not know; set "
           "their length to 0"},
 };
@@ -189,14 +202,19 @@ int program_main(const struct program *program, int argc, char **argv) {
         complain("%s", reason);
         return usage_error(program);
     }
+    if (strncmp(name_only.req.nr_name, "val", 3) == 0 && !strchr(name_only.req.nr_name, ':')) {
+        complain("netmap takes what begins with \"val\" for a port of a switch, which is written "
+                 "valeSWITCH:PORT");
+        return usage_error(program);
+    }
     port = nm_open(port_name, NULL, 0, NULL);
     if (!port) {
         for (size_t i = 0; i < sizeof(open_errors) / sizeof(open_errors[0]); i++)
             if (open_errors[i].number == errno) {
-                complain("%s", open_errors[i].sentence);
+                complain(open_errors[i].sentence, device_path);
                 return EXIT_RUNTIME;
             }
-        complain("the port cannot be opened: %s", strerror(errno));
+        complain("the port cannot be opened on %s: %s", device_path, strerror(errno));
         return EXIT_RUNTIME;
     }
     catch_stops();

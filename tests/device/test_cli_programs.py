@@ -3,6 +3,7 @@
 
 import ctypes
 import fcntl
+import os
 import re
 import shutil
 import signal
@@ -21,6 +22,7 @@ from scapy.layers.l2 import Ether
 
 from cuse_netmap.backends.advice import advice
 from cuse_netmap.backends.ethtool import SIOCETHTOOL
+from cuse_netmap.client import Port
 from cuse_netmap.preload import LIST
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
@@ -134,6 +136,36 @@ def test_a_port_that_is_not_there_is_a_sentence() -> None:
     done = cuse_netmap("gen", "netmap:nowhere", "-n", "1")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert "no such port" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["vale", "vale0", "netmap:vale0", "val1"])
+def test_a_switch_without_a_port_is_no_name_to_open(name: str) -> None:
+    """To netmap, which answers ENOMEM, it is one of a VALE port that cannot be made."""
+    done = cuse_netmap("gen", name, "-n", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is written valeSWITCH:PORT" in done.stderr
+
+
+def test_what_refused_a_program_stands_in_the_daemons_log(served: Daemon) -> None:
+    """The errno tells of several reasons: the program points at the one who knows."""
+    for name, reason in {"netmap:tap0/x": "EBUSY", "netmap:tap0-7": "EINVAL"}.items():
+        with Port("tap0"):
+            done = cuse_netmap("sink", name, "-n", "1")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.endswith("; the daemon's log says which\n")
+        served.wait_for_log(f"({reason})")
+
+
+def test_a_file_that_no_daemon_serves_is_not_netmaps_device() -> None:
+    """Such as `cuse-netmap run` leaves in everybody's /dev while it runs."""
+    file = Path("/dev", f"netmap-file-{os.getpid()}")
+    file.touch(mode=0o600)
+    try:
+        done = cuse_netmap("gen", "netmap:tap0", f"--device={file.name}", "-n", "1")
+    finally:
+        file.unlink()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"netmap:tap0: {file} is a file that no daemon serves here; start one (cuse-netmap serve)\n"
 
 
 # ---- a checkout in a folder with a space, from which the loader preloads nothing

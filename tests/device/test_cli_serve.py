@@ -174,23 +174,24 @@ def serves_mine(process: Path) -> bool:
     return False
 
 
-def test_serve_says_what_it_serves_and_something_to_try_that_works() -> None:
-    served = subprocess.Popen(
-        [*COMMAND, "serve", "--tap=wire7", "--tap=wire8"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
+@pytest.mark.parametrize("device", ["netmap", pytest.param(MINE, id="another")])
+def test_serve_says_what_it_serves_and_something_to_try_that_works(device: str) -> None:
+    command = [*COMMAND, "serve", "--tap=wire7", "--tap=wire8", f"--device={device}"]
+    served = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try:
         assert served.stdout
         said = [served.stdout.readline() for _ in range(5)]
-        assert said[0].startswith("cuse-netmap: /dev/netmap is ready (")
+        assert said[0].startswith(f"cuse-netmap: /dev/{device} is ready (")
         if "FUSE passthrough" not in said[0]:
             assert "mmap by the helper (cuse-netmap run PROGRAM; for all programs: cuse-netmap preload" in said[0]
         assert said[1] == "  netmap:wire7  the wire of a TAP device of ours, 1 ring pair(s) of 1024 slots\n"
         assert said[2].split()[0] == "netmap:wire8"
         assert said[4] == "ctrl-C ends it.\n"
-        offered, _, command = said[3].partition(":  ")
+        offered, _, suggestion = said[3].partition(":  ")
         assert offered == "Try in a second terminal, as root"
-        words = command.split()
-        assert words[1:] == ["gen", "netmap:wire7", "-n", "1000000"]
+        words = suggestion.split()
+        assert words[1:3] == ["gen", "netmap:wire7"]
+        assert words[-2:] == ["-n", "1000000"]
         with Host("wire7"):
             tried = cuse_netmap(*words[1:-1], "1000")
         assert tried.returncode == 0
