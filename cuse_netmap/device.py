@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -40,22 +41,41 @@ def program(name: str) -> str:
     return str(files("cuse_netmap") / "bin" / name)
 
 
+class Behind(Enum):
+    """What is behind a mount."""
+
+    ALIVE = "a daemon"
+    SILENT = "a daemon that does not answer"
+    DEAD = "a daemon that has ended without tidying up"
+    OTHER = "something else than a daemon of ours"
+
+
+def behind(path: Path) -> Behind | None:
+    """Who serves there; None: nothing is mounted there."""
+    kind = mounted_at(path)
+    if kind != "fuse":
+        return Behind.OTHER if kind else None
+    # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it. Of the file
+    # system (-f): what the kernel remembers of a file may outlive the daemon by a second.
+    probe = subprocess.Popen(
+        ["stat", "-f", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
+    )
+    try:
+        _, said = probe.communicate(timeout=LOOK_SECONDS)
+    except subprocess.TimeoutExpired:
+        probe.kill()
+        return Behind.SILENT
+    return Behind.DEAD if os.strerror(errno.ENOTCONN) in said else Behind.ALIVE
+
+
 def clear_stale_mounts(path: Path) -> None:
     """Removes mounts of daemons that died. SetupError: a living one serves there."""
-    while kind := mounted_at(path):
-        if kind != "fuse":
+    while who := behind(path):
+        if who is Behind.OTHER:
             raise SetupError(f"something else is mounted over {path}: umount {path}, or use --device NAME")
-        # In a process of its own: if the other daemon hangs, so does this stat, and a kill may not end it. Of the file
-        # system (-f): what the kernel remembers of a file may outlive the daemon by a second.
-        probe = subprocess.Popen(
-            ["stat", "-f", path], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={"LC_ALL": "C"}
-        )
-        try:
-            _, said = probe.communicate(timeout=LOOK_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            probe.kill()
-            raise SetupError(f"{path} is served by a daemon that does not answer: stop that one first") from error
-        if os.strerror(errno.ENOTCONN) not in said:
+        if who is Behind.SILENT:
+            raise SetupError(f"{path} is served by {who.value}: stop that one first")
+        if who is Behind.ALIVE:
             raise _taken(path)
         log.warning("removing the stale mount of a dead daemon at %s", path)
         unmount(path)

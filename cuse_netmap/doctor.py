@@ -12,8 +12,8 @@ from pathlib import Path
 from cuse_netmap import device
 from cuse_netmap.backends import dpdk
 from cuse_netmap.backends.advice import advice
+from cuse_netmap.device import Behind
 from cuse_netmap.errors import SetupError
-from cuse_netmap.namespace import mounted_at
 from cuse_netmap.state import find_fusepy
 
 TRY_SECONDS = 60
@@ -56,8 +56,13 @@ def _node(path: Path) -> Iterator[Finding]:
         yield Finding("device", False, f"the netmap kernel module owns {path}", "rmmod netmap", essential=True)
     elif Path("/sys/class/cuse", path.name).exists():
         yield Finding("device", True, f"{path} is served by a daemon")
-    elif mounted_at(path):
-        yield Finding("device", True, f"{path} is a mount: a daemon serves it, or has died (serve removes a stale one)")
+    elif who := device.behind(path):
+        remedy = {
+            Behind.SILENT: "end that daemon, then cuse-netmap cleanup",
+            Behind.DEAD: "start it again (cuse-netmap serve), or cuse-netmap cleanup",
+            Behind.OTHER: f"umount {path}, or use --device NAME",
+        }.get(who, "")
+        yield Finding("device", not remedy, f"{path} is served by {who.value}", remedy)
     else:
         yield Finding("device", True, f"{path} is free")
 

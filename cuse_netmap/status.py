@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """`cuse-netmap status`: a daemon's state files as tables for people, or as JSON. It asks nobody but those files."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,18 @@ def status(device: str | None, *, as_json: bool) -> int:
     """Prints it; without a device that of `run`'s daemon if we are its program, else /dev/netmap's. SetupError."""
     given = os.environ.get(STATE_VARIABLE)
     path = Path(given) if device is None and given else state_path(device or "netmap")
+    name = device or "netmap"
     if not mounted_at(path):
-        raise SetupError(f"no state files at {path}: no daemon serves /dev/{device or 'netmap'}, or its log says why")
+        raise SetupError(f"no state files at {path}: no daemon serves /dev/{name}, or its log says why")
     try:
         found = read(path)
     except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            which = "" if name == "netmap" else f" --device={name}"
+            again = f"start it again (cuse-netmap serve{which}), or remove what it left (cuse-netmap cleanup{which})"
+            raise SetupError(
+                f"the daemon of /dev/{name} has ended without tidying up, killed perhaps: {again}"
+            ) from error
         raise SetupError(f"{path}: {error.strerror}{remedy(error)}") from error
     print(json.dumps(found, indent=2) if as_json else "\n".join(in_tables(found)))
     return 0

@@ -213,7 +213,7 @@ def test_doctor_finds_this_machine_able_and_tells_what_it_found() -> None:
         door, mmap = "cuse door", "through the helper: cuse-netmap run PROGRAM; cuse-netmap preload --enable"
     for wanted in (
         rf"ok +{door} +a null port was opened, mapped, synced and polled",
-        r"ok +device +/dev/netmap is (a mount|served by a daemon)",
+        r"ok +device +/dev/netmap is served by a daemon",
         rf"ok +mmap +works {mmap}",
     ):
         assert any(re.match(wanted, line) for line in lines), wanted

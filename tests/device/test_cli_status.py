@@ -3,9 +3,12 @@
 
 import json
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import Mode, Register
+from cuse_netmap.namespace import mounted_at
 from tests.support.command import COMMAND, NOBODY, cuse_netmap, one_sentence
 from tests.support.daemon import Daemon
 from tests.support.ioctls import hold
@@ -71,6 +74,21 @@ def test_no_name_steers_the_terminal(wires: Daemon) -> None:
 def test_where_nobody_serves_it_says_so_in_a_sentence() -> None:
     said = one_sentence(cuse_netmap("status", "--device=nothing"))
     assert said.startswith("no state files at /run/cuse-netmap/nothing: no daemon serves /dev/nothing")
+
+
+def test_of_a_daemon_that_was_killed_it_says_so_and_how_to_start_it_again(start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon("--no-ports", "--device=mortal")
+    daemon.process.kill()
+    daemon.process.wait()
+    said = one_sentence(cuse_netmap("status", "--device=mortal"))
+    assert said.startswith("the daemon of /dev/mortal has ended without tidying up")
+    assert "cuse-netmap serve --device=mortal" in said
+    looked = cuse_netmap("doctor", "--device=mortal").stdout.splitlines()
+    if mounted_at(Path("/dev/mortal")):
+        assert "no   device             /dev/mortal is served by a daemon that has ended without tidying up" in looked
+    assert cuse_netmap("cleanup", "--device=mortal").returncode == 0
+    looked = cuse_netmap("doctor", "--device=mortal").stdout.splitlines()
+    assert "ok   device             /dev/mortal is free" in looked
 
 
 def test_who_may_not_read_is_told_how_to(wires: Daemon) -> None:
