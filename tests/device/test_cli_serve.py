@@ -285,6 +285,19 @@ def test_a_device_path_that_is_something_else_is_left_alone() -> None:
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize("command", [("serve",), ("run", "--", "true")])
+def test_a_file_with_something_in_it_is_left_alone(command: tuple[str, ...]) -> None:
+    precious = Path("/dev", MINE)
+    precious.write_text("precious\n")
+    try:
+        done = cuse_netmap(command[0], "--no-ports", f"--device={MINE}", *command[1:])
+        assert f"{precious} is a file of 9 bytes that is not ours: move it away, or use --device NAME" in done.stderr
+        assert done.returncode == 1
+        assert precious.read_text() == "precious\n"
+    finally:
+        precious.unlink()
+
+
 # ---- a predecessor that died
 
 
