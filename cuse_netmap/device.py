@@ -121,7 +121,7 @@ def placeholder(path: Path) -> Iterator[None]:
     try:
         if os.fstat(fd).st_dev != path.parent.stat().st_dev:
             raise _taken(path)  # what we opened is its mount, which was not there when we looked
-        _leave_alone(path, os.fstat(fd))
+        must_be_ours(path, os.fstat(fd))
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, Path("/proc/self/ns/mnt").stat().st_ino)
     except OSError as error:
         os.close(fd)
@@ -138,7 +138,7 @@ def placeholder(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _leave_alone(path: Path, found: os.stat_result) -> None:
+def must_be_ours(path: Path, found: os.stat_result) -> None:
     """SetupError unless it is an empty file, as ours are."""
     if not stat.S_ISREG(found.st_mode):
         raise SetupError(f"{path} exists and is no plain file: remove it, or use --device NAME")
@@ -146,6 +146,16 @@ def _leave_alone(path: Path, found: os.stat_result) -> None:
         raise SetupError(
             f"{path} is a file of {found.st_size} bytes that is not ours: move it away, or use --device NAME"
         )
+
+
+def in_use(placeholder: Path) -> bool:
+    """Whether a daemon has its mount over the file, here or in another mount namespace. OSError."""
+    with placeholder.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _remove(path: Path) -> None:
@@ -165,7 +175,7 @@ def check_path(path: Path) -> None:
     if Path("/sys/class/misc", path.name).exists():
         raise SetupError(f"the netmap kernel module owns {path}: rmmod netmap, or use --device NAME")
     with suppress(FileNotFoundError):
-        _leave_alone(path, path.lstat())
+        must_be_ours(path, path.lstat())
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from cuse_netmap import device
 from cuse_netmap.backends import dpdk
 from cuse_netmap.backends.advice import advice
 from cuse_netmap.device import Behind
-from cuse_netmap.errors import SetupError
+from cuse_netmap.errors import SetupError, remedy
 from cuse_netmap.state import find_fusepy
 
 TRY_SECONDS = 60
@@ -57,14 +57,28 @@ def _node(path: Path) -> Iterator[Finding]:
     elif Path("/sys/class/cuse", path.name).exists():
         yield Finding("device", True, f"{path} is served by a daemon")
     elif who := device.behind(path):
-        remedy = {
+        advised = {
             Behind.SILENT: "end that daemon, then cuse-netmap cleanup",
             Behind.DEAD: "start it again (cuse-netmap serve), or cuse-netmap cleanup",
             Behind.OTHER: f"umount {path}, or use --device NAME",
         }.get(who, "")
-        yield Finding("device", not remedy, f"{path} is served by {who.value}", remedy)
+        yield Finding("device", not advised, f"{path} is served by {who.value}", advised)
     else:
-        yield Finding("device", True, f"{path} is free")
+        yield _free(path)
+
+
+def _free(path: Path) -> Finding:
+    """Where no daemon serves."""
+    try:
+        device.must_be_ours(path, path.lstat())
+        over = "somebody's `cuse-netmap run` has a device of its own" if device.in_use(path) else "nobody has a device"
+    except FileNotFoundError:
+        return Finding("device", True, f"{path} is free")
+    except SetupError as error:
+        return Finding("device", False, str(error), essential=True)
+    except OSError as error:
+        return Finding("device", False, f"{path}: {error.strerror}{remedy(error)}")
+    return Finding("device", True, f"{path} is free: an empty file, over which {over}")
 
 
 def _doors(_path: Path) -> Iterator[Finding]:
@@ -77,11 +91,11 @@ def _doors(_path: Path) -> Iterator[Finding]:
         "cuse door": (["--door=cuse"], "modprobe cuse, or a kernel with CONFIG_CUSE"),
     }
     works = {}
-    for subject, (options, remedy) in trials.items():
+    for subject, (options, wanted) in trials.items():
         failure = _try(options)
         works[subject] = not failure
         what = failure or "a null port was opened, mapped, synced and polled"
-        yield Finding(subject, not failure, what, UNHANG if failure == HANGS else remedy)
+        yield Finding(subject, not failure, what, UNHANG if failure == HANGS else wanted)
     if works["fuse door, classic"]:
         yield Finding("mmap", True, "works for every program, by FUSE passthrough")
     elif works["cuse door"]:

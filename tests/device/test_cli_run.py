@@ -130,6 +130,10 @@ def test_nobody_else_sees_the_device(start: Callable[..., "subprocess.Popen[str]
     running = start("sh", "-c", "echo started; exec sleep 30")
     assert MINE not in Path("/proc/self/mountinfo").read_text()
     assert Path("/dev", MINE).stat().st_size == 0, "a plain, empty file that the mount covers elsewhere"
+    tried = cuse_netmap("gen", "netmap:tap0", f"--device={MINE}", "-n", "1")
+    assert f"/dev/{MINE} is a file that no daemon serves here" in tried.stderr
+    said = cuse_netmap("doctor", f"--device={MINE}").stdout
+    assert f"/dev/{MINE} is free: an empty file, over which somebody's `cuse-netmap run` has a device" in said
     running.terminate()
     assert running.wait(SOON) == 128 + signal.SIGTERM
 
