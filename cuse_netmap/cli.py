@@ -109,7 +109,7 @@ def say_ready(daemon: "Daemon") -> None:
 def run_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "cuse-netmap run [--tap NAME]... [serve's options] -- PROGRAM [ARGUMENT]..."
     serve_options(parser)
-    parser.add_argument("program", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("program", nargs="+", metavar="PROGRAM", help=argparse.SUPPRESS)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -213,7 +213,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"cuse-netmap {__version__}")
     subcommands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        command.options(subcommands.add_parser(name, help=command.summary, description=command.summary))
+        one = subcommands.add_parser(name, help=command.summary, description=command.summary)
+        command.options(one)
+        one.set_defaults(parser=one)
     return top
 
 
@@ -222,11 +224,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if arguments and arguments[0] in PROGRAMS:
         return exec_program(arguments)
-    given = parser().parse_args(arguments)
-    from cuse_netmap.config import ConfigError
+    given, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the command's usage, not ours
+    from cuse_netmap.config import ConfigError, OptionError
 
     try:
         return COMMANDS[given.command].call(given)
+    except OptionError as error:
+        sys.stderr.write(f"cuse-netmap: {error}\n")
+        return USAGE
     except (SetupError, ConfigError) as error:
         sys.stderr.write(f"cuse-netmap: {error}\n")
         return FAILURE

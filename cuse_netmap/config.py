@@ -29,6 +29,10 @@ class ConfigError(ValueError):
     """The configuration cannot be used; the text says where and why, and what would do."""
 
 
+class OptionError(ConfigError):
+    """It cannot because of what the command line has."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Device:
     """[device]: the node /dev/NAME and how system calls reach us through it."""
@@ -209,7 +213,7 @@ class _Given:
             tables = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             line, table, key, what = diagnose(self.text, error)
-            raise _error(f"{self.name}:{line}", table, key, what) from error
+            raise ConfigError(_described(f"{self.name}:{line}", table, key, what)) from error
         for (*path, key), value in self.overrides.items():
             inner = tables
             for depth, name in enumerate(path, start=1):
@@ -265,14 +269,15 @@ class _Given:
         """Refuse a key of a table, or with the key "" the table."""
         path = (*table, key) if key else table
         overridden = any(keys[: len(path)] == path for keys in self.overrides)
-        place = "command line" if overridden or not self.name else f"{self.name}:{locate(self.text, path)}"
-        raise _error(place, table, key, what)
+        if overridden or not self.name:
+            raise OptionError(_described("command line", table, key, what))
+        raise ConfigError(_described(f"{self.name}:{locate(self.text, path)}", table, key, what))
 
 
-def _error(place: str, table: Keys, key: str, what: str) -> ConfigError:
+def _described(place: str, table: Keys, key: str, what: str) -> str:
     header = f"[{'.'.join(map(_spelled, table))}]" if table else ""
     where = " ".join(filter(None, (header, _spelled(key) if key else "")))
-    return ConfigError(": ".join(filter(None, (place, where, what))))
+    return ": ".join(filter(None, (place, where, what)))
 
 
 def _spelled(key: str) -> str:

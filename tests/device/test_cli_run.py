@@ -102,6 +102,7 @@ def test_without_a_program_it_says_how_it_is_used() -> None:
     done = cuse_netmap("run", "--tap=tap0")
     assert done.returncode == 2
     assert "cuse-netmap run [--tap NAME]... [serve's options] -- PROGRAM" in done.stderr
+    assert "required: PROGRAM\n" in done.stderr
 
 
 def test_a_malformed_configuration_names_file_and_line(tmp_path: Path) -> None:

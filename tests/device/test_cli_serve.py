@@ -266,10 +266,20 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert said == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
 
 
-def test_a_bad_option_is_a_sentence_too() -> None:
-    said = one_sentence(cuse_netmap("serve", "--transport=pigeon"))
-    assert said.startswith('command line: [device] transport: is "pigeon", must be one of')
-    assert cuse_netmap("serve", "--no-such").returncode == 2
+@pytest.mark.parametrize("command", [("serve",), ("run", "--", "true")])
+def test_a_wrong_command_line_is_a_sentence_and_status_2(command: tuple[str, ...]) -> None:
+    """docs/configuration.md, exit status: whether the name of an option or its value is wrong."""
+
+    def said_of(option: str) -> str:
+        done = cuse_netmap(command[0], option, *command[1:])
+        assert (done.returncode, done.stdout) == (2, "")
+        return done.stderr
+
+    said = said_of("--transport=pigeon")
+    assert said.startswith('cuse-netmap: command line: [device] transport: is "pigeon", must be one of')
+    assert "[ports.val1]: is no port's name" in said_of("--tap=val1")
+    assert "[memory] buf_num: is 1, must be" in said_of("--buf-num=1")
+    assert said_of("--no-such").startswith(f"usage: cuse-netmap {command[0]} ")
 
 
 @pytest.mark.skipif(Path("/dev/cuse").exists(), reason="this kernel has CUSE")
