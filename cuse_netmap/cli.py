@@ -53,7 +53,9 @@ def serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="serve /dev/NAME (netmap)")
     parser.add_argument("--door", help="auto, fuse or cuse")
     parser.add_argument("--transport", help="auto, uring or classic")
-    parser.add_argument("--backend", metavar="NAME", help="for the kernel's interfaces: auto, xdp or raw")
+    parser.add_argument(
+        "--backend", metavar="NAME", help="for the kernel's interfaces: auto, xdp, raw, or one of another package"
+    )
     parser.add_argument("--log-level", help="debug, info, warning or error")
     for key in ("if-size", "if-num", "ring-size", "ring-num", "buf-size", "buf-num"):
         parser.add_argument(f"--{key}", type=int, metavar="N", help=f"[memory] {key.replace('-', '_')}")

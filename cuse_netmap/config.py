@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from cuse_netmap.backends import BACKENDS, xdp
+from cuse_netmap.backends import BACKENDS, MAKERS, xdp
 from cuse_netmap.control.parameters import Settings
 from cuse_netmap.options import DeviceOptions, choice, fill, integer, kinds, octal, shown, text, words
 from cuse_netmap.toml_lines import Keys, diagnose, locate
@@ -223,8 +223,9 @@ class _Given:
 
     def _interfaces(self, table: Mapping[str, object]) -> Interfaces:
         interfaces = fill(Interfaces, table, partial(self._fail, ("interfaces",)))
-        if interfaces.backend not in BACKENDS:
-            what = f"is {shown(interfaces.backend)}, must be one of {', '.join(map(shown, BACKENDS))}"
+        takers = [name for name in BACKENDS if name not in MAKERS]
+        if interfaces.backend not in takers:
+            what = f"is {shown(interfaces.backend)}, must be one of {', '.join(map(shown, takers))}"
             self._fail(("interfaces",), "backend", what)
         return interfaces
 

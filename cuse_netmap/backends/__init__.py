@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 GROUP = "cuse_netmap.backends"
 OWN = ("tap", "null", "raw", "xdp", "auto", "dpdk")
+MAKERS = ("tap", "null", "dpdk")  # of what they move frames for: no interface of the kernel's is theirs by its name
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,10 @@ def test_unfit_option_of_a_tap_port_is_refused(file: Path, line: str, what: str)
     assert refusal(file, f'[ports.t]\nbackend = "tap"\n{line}\n') == f"3: [ports.t] {what}"
 
 
-def test_interfaces_of_a_backend_that_is_not_there_are_refused(file: Path) -> None:
-    text = refusal(file, '[interfaces]\nbackend = "none"\n')
-    assert text.startswith('2: [interfaces] backend: is "none", must be one of "tap", "null", "raw"')
+@pytest.mark.parametrize("backend", ["none", "tap", "null", "dpdk"])
+def test_interfaces_of_a_backend_that_cannot_take_any_are_refused(file: Path, backend: str) -> None:
+    text = refusal(file, f'[interfaces]\nbackend = "{backend}"\n')
+    assert text.startswith(f'2: [interfaces] backend: is "{backend}", must be one of "raw", "xdp", "auto"')
 
 
 @pytest.mark.parametrize("mac", ["01:00:00:00:00:01", "00:00:00:00:00:00", "02:00:00:00:00", "02-00-00-00-00-01", "x"])
