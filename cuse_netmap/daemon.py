@@ -27,6 +27,7 @@ from cuse_netmap.control.registry import Registry, Wire
 from cuse_netmap.errors import Refused, SetupError, remedy
 from cuse_netmap.links import LinkNotices
 from cuse_netmap.options import kinds
+from cuse_netmap.processes import privileged
 from cuse_netmap.state import StateFiles, state_path
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class Daemon:
         with ExitStack() as stack:
             stack.callback(logs.set_up(self.config.log.level))
             waker = stack.enter_context(_Signals())
+            if not privileged():
+                raise SetupError("serving a device takes the capabilities of root: run it as root (sudo)")
             claims.clean_up(blocks=False)
             if not self.private:
                 device.check_path(self.path)

@@ -27,6 +27,7 @@ from cuse_netmap.config import Device
 from cuse_netmap.errors import Refused, SetupError, remedy
 from cuse_netmap.helper import HelperServer, clear_stale_sockets
 from cuse_netmap.namespace import bind, mounted_at, unmount
+from cuse_netmap.processes import SELF_TEST
 
 log = logging.getLogger(__name__)
 
@@ -384,7 +385,7 @@ def helper_environment() -> dict[str, str]:
 
 def prove(path: Path, mmap: str) -> None:
     """Uses the device as a program does. SetupError says which step failed."""
-    command = [program("netmap-selftest"), str(path)]
+    command = [program(SELF_TEST), str(path)]
     preload = helper_environment()["LD_PRELOAD"] if mmap == "helper" else ""
     if preload and "NOTIFY_SOCKET" in os.environ and Path("/run/systemd/system").exists():
         # A service's own processes may open only the devices that its unit names, and this one is new.

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from cuse_netmap.backends import dpdk
 from cuse_netmap.backends.advice import advice
 from cuse_netmap.device import Behind
 from cuse_netmap.errors import SetupError, remedy
-from cuse_netmap.state import find_fusepy
+from cuse_netmap.helper import FOLDER
+from cuse_netmap.processes import SELF_TEST
+from cuse_netmap.state import find_fusepy, key_of
 
 TRY_SECONDS = 60
 HANGS = f"no answer within {TRY_SECONDS} s"
@@ -108,7 +111,7 @@ def _doors(_path: Path) -> Iterator[Finding]:
 def _try(options: list[str]) -> str:
     """Runs the self-test through a private daemon; "" or why it failed."""
     me = [sys.executable, "-m", "cuse_netmap", "run", "--device=netmap-doctor", "--log-level=error"]
-    command = [*me, *options, "--", device.program("netmap-selftest"), "/dev/netmap-doctor"]
+    command = [*me, *options, "--", device.program(SELF_TEST), "/dev/netmap-doctor"]
     try:
         trial = subprocess.run(command, capture_output=True, text=True, timeout=TRY_SECONDS, check=False)
     except subprocess.TimeoutExpired:
@@ -137,11 +140,23 @@ def _backends(_path: Path) -> Iterator[Finding]:
 
 
 def _interfaces(_path: Path) -> Iterator[Finding]:
-    """Those that programs could take, with what netmap leaves to whoever runs them."""
+    """Those that programs could take, with what netmap leaves to whoever runs them; not the wires that daemons made."""
+    wires = {name for folder in FOLDER.glob("*") for name in _wires(folder)}
     for one in advice():
+        if one.name in wires:
+            continue
         remarks = "; ".join(one.remarks) or "nothing to remark"
         what = f"programs cannot take it: {one.taken}" if one.taken else f"netmap:{one.name}: {remarks}"
         yield Finding(f"interface {one.name}", not one.taken, what)
+
+
+def _wires(state: Path) -> list[str]:
+    """The TAP devices of the daemon with these state files."""
+    if device.behind(state) is not Behind.ALIVE:
+        return []
+    with suppress(OSError):  # it ends just now, or shows us nothing
+        return [key_of(port.name) for port in (state / "ports").iterdir() if (port / "backend").read_text() == "tap\n"]
+    return []
 
 
 def _state(_path: Path) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ from cuse_netmap.control.requests import (
 from cuse_netmap.control.transaction import Transaction
 from cuse_netmap.errors import Refused
 from cuse_netmap.helper import NIOCHELPERTOKEN, HelperServer
-from cuse_netmap.processes import command_of
+from cuse_netmap.processes import command_of, news_level
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,9 @@ class Control:
             if holder and holder.in_vain:
                 self._explain_helper(holder.command)
             if holder:
-                log.info("%s released by pid %d (%s)", holder.name, holder.pid, holder.command)
+                log.log(
+                    news_level(holder.command), "%s released by pid %d (%s)", holder.name, holder.pid, holder.command
+                )
         self.on_end()
 
     def follow(self) -> None:
@@ -418,7 +420,7 @@ class Control:
         work.undo = partial(self._release, work)
         self.registry.holders[request.open.id].uid = request.uid
         self.memory.used = True
-        log.info("%s registered by pid %d (%s), mode %d", name, request.pid, command, asked.mode)
+        log.log(news_level(command), "%s registered by pid %d (%s): %s", name, request.pid, command, asked.rings)
         if answer.extra_bufs < asked.extra_bufs:
             what = f"{asked.extra_bufs} extra buffers asked for, {answer.extra_bufs} granted: the pool has no more"
             log.warning("%s: pid %d (%s): %s", name, request.pid, command, what)

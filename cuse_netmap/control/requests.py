@@ -49,6 +49,14 @@ class Mode(enum.IntEnum):
     ONE_SW = 8
 
 
+RINGS: dict[int, str] = {
+    Mode.SW: "all host rings",
+    Mode.NIC_SW: "all NIC and host rings",
+    Mode.ONE_NIC: "NIC ring {ringid}",
+    Mode.ONE_SW: "host ring {ringid}",
+}
+
+
 class Flag(enum.IntFlag):
     """nr_flags of REGISTER."""
 
@@ -200,6 +208,13 @@ class Register(Record):
     mode: int = Mode.ALL_NIC
     extra_bufs: int = 0
     flags: int = 0
+
+    @property
+    def rings(self) -> str:
+        """Which it asks for, in words; of a port without host rings those are all NIC rings."""
+        only = [word for word in ("RX", "TX") if self.flags & Flag[f"{word}_RINGS_ONLY"]]
+        rings = RINGS.get(self.mode, "all NIC rings").format(ringid=self.ringid)
+        return f"{rings}, {only[0]} only" if len(only) == 1 else rings
 
 
 @dataclass

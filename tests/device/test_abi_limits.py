@@ -27,7 +27,7 @@ def test_sizes_are_rounded_up_to_64_and_counts_to_whole_clusters(start_daemon: C
 
 def test_the_first_port_gets_the_lowest_buffers_rx_before_tx(start_daemon: Callable[..., Daemon]) -> None:
     """ABI.md 9: lowest free first; RX, RX host, TX, TX host."""
-    start_daemon("--no-ports", "--tap=tap0").wait_for_log("selftest released")
+    start_daemon("--no-ports", "--tap=tap0", "--log-level=debug").wait_for_log("selftest released")
     with Port("tap0", Register(mode=Mode.NIC_SW)) as port:
         rings = [port.rx[0], port.rx[1], port.tx[0], port.tx[1]]
         indices = [ring.slot(i)[0] for ring in rings for i in range(ring.num_slots)]
@@ -36,7 +36,7 @@ def test_the_first_port_gets_the_lowest_buffers_rx_before_tx(start_daemon: Calla
 
 def test_rings_are_as_new_after_the_last_close(start_daemon: Callable[..., Daemon]) -> None:
     """ABI.md 9: at last close and reopen everything is reset."""
-    start_daemon("--no-ports", "--tap=tap0").wait_for_log("selftest released")
+    start_daemon("--no-ports", "--tap=tap0", "--log-level=debug").wait_for_log("selftest released")
     for _ in range(3):
         with Port("tap0") as port:
             assert port.granted.offset == 0

@@ -246,6 +246,16 @@ def test_doctor_points_out_what_netmap_leaves_to_the_caller() -> None:
         ip("link", "del", "dbr")
 
 
+def test_doctor_does_not_advise_on_the_wires_that_a_daemon_has_made() -> None:
+    ip("tuntap", "add", "other", "mode", "tap")
+    try:
+        said = cuse_netmap("doctor").stdout
+    finally:
+        ip("tuntap", "del", "other", "mode", "tap")
+    assert "interface other" in said
+    assert "interface tap0" not in said
+
+
 def test_doctor_says_where_frames_are_merged() -> None:
     """Issue C: GRO puts frames together; on veth it is off unless somebody has asked for it."""
     ip("link", "add", "d0", "type", "veth", "peer", "name", "d1")

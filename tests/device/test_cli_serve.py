@@ -224,9 +224,9 @@ def test_two_daemons_serve_two_devices(start_daemon: Callable[..., Daemon]) -> N
 
 
 def test_without_root_it_says_how_to_become_it() -> None:
-    """A user who may not even write in /dev."""
+    """A user who may not even write in /dev. That is what is wrong, and not the first thing that then fails."""
     said = one_sentence(cuse_netmap("serve", "--tap=tap0", user=NOBODY))
-    assert "sudo" in said
+    assert said == "serving a device takes the capabilities of root: run it as root (sudo)"
     said = one_sentence(cuse_netmap("run", "--tap=tap0", "--", "true", user=NOBODY))
     assert "root" in said
 

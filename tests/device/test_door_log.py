@@ -84,6 +84,19 @@ def test_every_refusal_is_one_line_with_who_what_and_why(served: Daemon, client_
         served.wait_for_log("(park): NIOCCTRL: too many requests of this descriptor wait already (EBUSY)")
 
 
+def test_who_comes_is_told_with_the_rings_in_words_and_the_self_test_is_not(served: Daemon) -> None:
+    comers = {
+        "all NIC rings": Register(),
+        "NIC ring 0, RX only": Register(mode=Mode.ONE_NIC, flags=Flag.RX_RINGS_ONLY),
+        "host ring 0": Register(mode=Mode.ONE_SW),
+    }
+    me = f"tap0 registered by pid {os.getpid()} ({Path('/proc/self/comm').read_text().strip()}): "
+    for rings, request in comers.items():
+        with Port("tap0", request):
+            served.wait_for_log(f"{me}{rings}\n")
+    assert "selftest" not in served.log
+
+
 def test_a_flood_of_refusals_is_counted_not_written(served: Daemon) -> None:
     """Issue A, bad input; DESIGN.md section 5: logs are rate limited."""
     fd = os.open("/dev/netmap", os.O_RDWR)

@@ -245,7 +245,8 @@ def test_a_null_port_larger_than_memory_is_refused(fields: dict[str, int]) -> No
 
 def test_extra_buffers_are_a_list_whose_head_was_allocated_last(start_daemon: Callable[..., Daemon]) -> None:
     """ABI.md 7: through the first word of each buffer, the last one 0."""
-    start_daemon("--device=netmap2", "--no-ports", "--tap=tapx").wait_for_log("selftest released")
+    options = ("--device=netmap2", "--no-ports", "--tap=tapx", "--log-level=debug")
+    start_daemon(*options).wait_for_log("selftest released")
     with Port("tapx", Register(extra_bufs=20), device="/dev/netmap2") as port:
         assert port.granted.extra_bufs == 20
         assert extra_list(port) == list(range(2 + 2048 + 19, 2 + 2048 - 1, -1))

@@ -88,6 +88,9 @@ def test_udev_has_made_a_unit_of_the_device() -> None:
 
 
 def test_ready_is_said_only_after_the_self_test() -> None:
+    loud = CONFIG.read_text().replace('level = "info"', 'level = "debug"')
+    assert "debug" in loud
+    CONFIG.write_text(loud)
     systemctl("restart", UNIT)
     lines = journal()
     assert lines.rindex("is ready") > lines.rindex("selftest registered")
