@@ -36,18 +36,19 @@ deps: ## install the system packages that are missing (root on Debian or Ubuntu)
 
 .PHONY: build
 build: $(VENV)/.built ## make .venv with cuse-netmap and the developer's tools in it, and compile the C
-	@$(AS_OWNER) $(VENV)/bin/python -m compileall -q cuse_netmap
+	@$(set_up) $(VENV)/bin/python -m compileall -q cuse_netmap
 
 # A change of the C alone compiles; a change of what the project is or needs installs anew, which compiles too.
 $(VENV)/.built: $(PROJECT) $(ENGINE) | deps
 	$(if $(filter $(PROJECT),$?),$(install),$(compile) build_ext --inplace)
 	@$(AS_OWNER) touch $@
 
-compile = $(AS_OWNER) $(VENV)/bin/python setup.py -q
+set_up = packaging/interruptible $(AS_OWNER)
+compile = $(set_up) $(VENV)/bin/python setup.py -q
 define install =
-test -x $(VENV)/bin/pip || $(AS_OWNER) $(PYTHON) -m venv $(VENV)
-	$(AS_OWNER) $(VENV)/bin/pip install -q --upgrade setuptools wheel cffi
-	$(AS_OWNER) $(VENV)/bin/pip install -q --no-build-isolation --editable '.[test,lint]'
+test -x $(VENV)/bin/pip || $(set_up) $(PYTHON) -m venv $(VENV)
+	$(set_up) $(VENV)/bin/pip install -q --upgrade setuptools wheel cffi
+	$(set_up) $(VENV)/bin/pip install -q --no-build-isolation --editable '.[test,lint]'
 endef
 
 # In a terminal, which bash knows by standard error, the daemon gets a job of its own (set -m; the exit keeps bash waiting
