@@ -100,10 +100,12 @@ class Daemon:
             device.prove(self.path, doors.mmap)
             wanted.used = False  # the proof is nobody's use
             self.state = self._open_state(stack)
+            selector = stack.enter_context(selectors.DefaultSelector())
+            self._listen(stack, selector, waker)
             self.announce(self)
             notify.notify(f"READY=1\nSTATUS=serving {self.path}, {self.doors.description}")
             log.info("%s is ready: %s", self.path, self.doors.description)
-            ended = self._wait(waker)
+            ended = self._wait(selector, waker)
             with self.control.lock:
                 self.registry.end()
             notify.notify("STOPPING=1")
@@ -173,43 +175,42 @@ class Daemon:
 
     # ---- while it runs
 
-    def _wait(self, waker: "_Signals") -> int:
-        with selectors.DefaultSelector() as selector, select.epoll() as hangup:
-            selector.register(waker.reader, selectors.EVENT_READ)
-            for end, what in self._ends(hangup):
-                selector.register(end, selectors.EVENT_READ, what)
-            selector.register(self.notices, selectors.EVENT_READ)
-            selector.register(self.registry.interfaces, selectors.EVENT_READ)
-            selector.register(self.registry.regions, selectors.EVENT_READ)
-            period = notify.watchdog_seconds()
-            while True:
-                for key, _ in selector.select(period):
-                    if key.data:
-                        log.info("ending: %s", key.data)
+    def _listen(self, stack: ExitStack, selector: selectors.BaseSelector, waker: "_Signals") -> None:
+        for end, what in self._ends(stack.enter_context(select.epoll())):
+            selector.register(end, selectors.EVENT_READ, what)
+        for source in (waker.reader, self.notices, self.registry.interfaces, self.registry.regions):
+            selector.register(source, selectors.EVENT_READ)
+
+    def _wait(self, selector: selectors.BaseSelector, waker: "_Signals") -> int:
+        period = notify.watchdog_seconds()
+        while True:
+            for key, _ in selector.select(period):
+                if key.data:
+                    log.info("ending: %s", key.data)
+                    return 0
+                if key.fileobj is self.notices:
+                    self.notices.read()
+                    self._look_for_deleted()
+                    continue
+                if key.fileobj is self.registry.interfaces:
+                    self.control.follow()
+                    continue
+                if key.fileobj is self.registry.regions:
+                    with self.control.lock:
+                        self.registry.regions.look_for_broken()
+                    continue
+                for number in waker.read():
+                    if number == _Signals.END:
+                        log.error("%s was taken away: unmounted or aborted by somebody else", self.path)
+                        return 1
+                    if number != signal.SIGHUP or self._terminal_closed():
+                        log.info("ending on %s", signal.Signals(number).name)
                         return 0
-                    if key.fileobj is self.notices:
-                        self.notices.read()
-                        self._look_for_deleted()
-                        continue
-                    if key.fileobj is self.registry.interfaces:
-                        self.control.follow()
-                        continue
-                    if key.fileobj is self.registry.regions:
-                        with self.control.lock:
-                            self.registry.regions.look_for_broken()
-                        continue
-                    for number in waker.read():
-                        if number == _Signals.END:
-                            log.error("%s was taken away: unmounted or aborted by somebody else", self.path)
-                            return 1
-                        if number != signal.SIGHUP or self._terminal_closed():
-                            log.info("ending on %s", signal.Signals(number).name)
-                            return 0
-                        notify.reloading()
-                        self.reload()
-                        notify.notify("READY=1")
-                if period and self._alive(period):
-                    notify.notify("WATCHDOG=1")
+                    notify.reloading()
+                    self.reload()
+                    notify.notify("READY=1")
+            if period and self._alive(period):
+                notify.notify("WATCHDOG=1")
 
     def _ends(self, hangup: select.epoll) -> Iterator[tuple[int, str]]:
         """Descriptors that can be read once there is nobody to serve any more, and what that is."""

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/userfaultfd.h>
 #include <net/netmap_user.h>
 #include <poll.h>
@@ -115,7 +116,8 @@ int main(int argc, char **argv) {
         if (sched_setaffinity(0, sizeof(set), &set) < 0) fail("sched_setaffinity");
     }
     int count = files * threads, uffd = hold_pages(count);
-    if (uid >= 0 && (setgid((gid_t)uid) < 0 || setuid((uid_t)uid) < 0)) fail("setuid");
+    if (uid >= 0 && (setgroups(0, NULL) < 0 || setgid((gid_t)uid) < 0 || setuid((uid_t)uid) < 0))
+        fail("setuid");
     for (int i = 0; i < files; i++)
         if ((fds[i] = open(NETMAP_DEVICE_NAME, O_RDWR)) < 0) fail("open");
     for (int i = 0; i < count; i++) {

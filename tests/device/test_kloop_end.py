@@ -19,6 +19,7 @@ from tests.support.daemon import Daemon
 from tests.support.ioctls import settled
 from tests.support.patience import at_most
 from tests.support.program import Program, run
+from tests.support.steps import wait_until
 
 pytestmark = pytest.mark.usefixtures("daemon")
 
@@ -57,11 +58,24 @@ def descriptors(daemon: Daemon) -> int:
     return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
 
 
+def descriptors_at_rest(daemon: Daemon) -> int:
+    """A daemon that has just started puts some away yet."""
+    found: list[int] = []
+
+    def at_rest() -> bool:
+        time.sleep(0.05)
+        found.append(descriptors(daemon))
+        return found[-3:] == [found[-1]] * 3
+
+    wait_until(at_rest)
+    return found[-1]
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_left(daemon: Daemon) -> Iterator[None]:
     """Behind each test there are as many loops and descriptors as before, and the port is free."""
     assert settled(lambda: loops(daemon), 0) == 0
-    before = descriptors(daemon)
+    before = descriptors_at_rest(daemon)
     yield
     assert settled(lambda: loops(daemon), 0) == 0
     assert settled(lambda: descriptors(daemon), before) == before
