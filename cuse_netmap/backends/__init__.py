@@ -36,11 +36,11 @@ class Place:
 class Interface:
     """What stands behind a port of some backend, for as long as the port is there."""
 
+    holds_memory = False  # the device itself may still read packet memory, whoever has the port
+
     def __init__(self, port: "Port", description: str) -> None:
         self.port = port
         self.description = description
-
-    holds_memory = False  # the device itself may still read packet memory, whoever has the port
 
     def mtu(self) -> int:
         """Of the interface now, in bytes; 0 if there is none. Refused ENXIO: it has gone."""

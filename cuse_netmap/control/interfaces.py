@@ -175,6 +175,8 @@ class Interfaces:
                 behind.notices = LinkNotices()
                 self.noticed.register(behind.notices, select.EPOLLIN)
             except OSError as error:
+                if behind.notices:
+                    behind.notices.close()
                 raise Refused(error.errno or errno.EIO, f"news of {name}: {error.strerror}") from error
         self.all.append(behind)
 
