@@ -295,7 +295,7 @@ def open_doors(stack: ExitStack, path: Path, settings: Device, region: Region, i
         return _fuse_alone(stack, path, settings, gid, region, inbox)
     stack.callback(cuse.stop)
     _hand_over(Path("/dev", name), settings.mode, gid)
-    helper = HelperServer(name, region, mode=settings.mode, gid=gid)
+    helper = HelperServer(name, region, Path("/dev", name))
     stack.callback(helper.close)
     if private:
         stack.enter_context(mount_point(path))

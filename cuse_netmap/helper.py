@@ -49,7 +49,7 @@ def clear_stale_sockets() -> None:
 class HelperServer:
     """A socket for one device, and the tokens that are out."""
 
-    def __init__(self, device: str, region: "Region", *, mode: int, gid: int) -> None:
+    def __init__(self, device: str, region: "Region", node: Path) -> None:
         self.region = region
         self.path = FOLDER / f"{device}.sock"
         self.tokens: dict[bytes, int] = {}
@@ -58,19 +58,27 @@ class HelperServer:
         self.callers = threading.BoundedSemaphore(CALLERS)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self.node = os.open(node, os.O_PATH)  # itself, also when a mount lies over it or a `run` has hidden it
             FOLDER.mkdir(mode=0o755, exist_ok=True)
             clear_stale_sockets()
             self.path.unlink(missing_ok=True)  # a dead daemon's: the device's name is ours by now
             self.socket.bind(str(self.path))
-            os.chown(self.path, 0, gid)
-            self.path.chmod(mode)
+            self._follow_the_node()
         except OSError as error:
             raise SetupError(f"the helper's socket {self.path}: {error.strerror}") from error
         self.socket.listen(CALLERS)
         threading.Thread(target=self._listen, name="helper", daemon=True).start()
 
+    def _follow_the_node(self) -> None:
+        """Who may open the device may connect: an administrator or udev may have changed who that is. OSError."""
+        node = os.fstat(self.node)
+        os.chown(self.path, node.st_uid, node.st_gid)
+        self.path.chmod(node.st_mode & 0o666)
+
     def token(self, file_id: int) -> bytes:
         """A netmap_helper_token for an open file, good once, until the file is released."""
+        with suppress(OSError):  # somebody has removed the socket: no token helps
+            self._follow_the_node()
         token = secrets.token_bytes(TOKEN_SIZE)
         with self.lock:
             mine = [known for known, owner in self.tokens.items() if owner == file_id]
@@ -90,6 +98,7 @@ class HelperServer:
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
+        os.close(self.node)
 
     def _listen(self) -> None:
         while True:

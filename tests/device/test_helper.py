@@ -87,6 +87,23 @@ def test_a_token_dies_with_its_file(daemon: Daemon) -> None:
     assert fetch(value, path) is None
 
 
+def test_who_may_open_the_device_may_map_it(daemon: Daemon, port: Port) -> None:
+    """An administrator's chmod and chown of the node are enough."""
+    if daemon.mmap != "helper":
+        pytest.skip("the FUSE door is over the device: that node is not the one whose rights count")
+    node = Path("/dev/netmap")
+    before = node.stat()
+    try:
+        os.chown(node, 1, 2)
+        node.chmod(0o606)
+        _, path = token(port.fd)
+        now = Path(path).stat()
+        assert (now.st_uid, now.st_gid, now.st_mode & 0o777) == (1, 2, 0o606)
+    finally:
+        os.chown(node, before.st_uid, before.st_gid)
+        node.chmod(before.st_mode & 0o777)
+
+
 def test_a_descriptor_that_is_not_registered_gets_no_token(daemon: Daemon) -> None:
     del daemon
     fd = os.open("/dev/netmap", os.O_RDWR)

