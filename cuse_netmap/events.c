@@ -35,19 +35,24 @@ struct nm_watch {
     uint32_t ticks; /* since it was first asked for */
     bool listed;    /* in events->soon, whose lock this needs */
     struct nm_watch *next_soon;
-    bool idle;    /* looked at only while armed */
     bool present; /* in the epoll set */
     bool dead;
     struct nm_watch *next_dead;
 };
 
-static int set_interest(struct nm_watch *watch) {
+static int change(struct nm_watch *watch, int op) {
     struct epoll_event event = {.events = watch->armed | EPOLLONESHOT, .data.ptr = watch};
-    bool wanted = watch->armed || !watch->idle;
-    if (!wanted && !watch->present) return 0;
-    int op = !wanted ? EPOLL_CTL_DEL : watch->present ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
-    watch->present = wanted;
+    watch->present = op != EPOLL_CTL_DEL;
     return epoll_ctl(watch->events->epoll, op, watch->fd, &event) < 0 ? -errno : 0;
+}
+
+/* A descriptor that nobody waits for is not in the set: the kernel would call the set whenever
+ * something moves there, for an AF_XDP socket with each frame sent. */
+static void set_interest(struct nm_watch *watch) {
+    if (watch->armed)
+        change(watch, watch->present ? EPOLL_CTL_MOD : EPOLL_CTL_ADD);
+    else if (watch->present)
+        change(watch, EPOLL_CTL_DEL);
 }
 
 void nm_watch_arm(struct nm_watch *watch, uint32_t events) {
@@ -216,29 +221,21 @@ void nm_events_destroy(struct nm_events *events) {
     release(events);
 }
 
-static int create(const struct nm_watch *like, struct nm_watch **out) {
+int nm_watch_create(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
+                    struct nm_watch **out) {
     struct nm_watch *watch = malloc(sizeof(*watch));
     if (!watch) return -ENOMEM;
-    *watch = *like;
+    *watch = (struct nm_watch){.events = events, .fd = fd, .call = call, .arg = arg};
     pthread_mutex_init(&watch->lock, NULL);
-    int error = set_interest(watch);
+    pthread_mutex_lock(&watch->lock);
+    int error = change(watch, EPOLL_CTL_ADD); /* what cannot be watched is refused now */
+    if (!error) set_interest(watch);
+    pthread_mutex_unlock(&watch->lock);
     if (error)
         free(watch);
     else
         *out = watch;
     return error;
-}
-
-int nm_watch_create(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
-                    struct nm_watch **out) {
-    struct nm_watch like = {.events = events, .fd = fd, .call = call, .arg = arg};
-    return create(&like, out);
-}
-
-int nm_watch_create_idle(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
-                         struct nm_watch **out) {
-    struct nm_watch like = {.events = events, .fd = fd, .call = call, .arg = arg, .idle = true};
-    return create(&like, out);
 }
 
 void nm_watch_destroy(struct nm_watch *watch) {

@@ -19,11 +19,8 @@ void nm_events_destroy(struct nm_events *events); /* no watch may be left */
 
 int nm_watch_create(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
                     struct nm_watch **out);
-/* The same for a descriptor that is looked at only while an event is armed: one that has news all
- * the time, each of which would cost its thread something. No error is reported otherwise. */
-int nm_watch_create_idle(struct nm_events *events, int fd, nm_watch_call *call, void *arg,
-                         struct nm_watch **out);
-/* The call is made once for each event armed. EPOLLERR and EPOLLHUP need no arming. Any thread. */
+/* The call is made once for each event armed, and for EPOLLERR and EPOLLHUP while one is. Any
+ * thread. */
 void nm_watch_arm(struct nm_watch *watch, uint32_t events);
 /* The same a moment later, and some milliseconds later while it is asked for again and again: for a
  * client that has found something and most likely looks again before it sleeps. */

@@ -59,7 +59,8 @@ struct nm_backend_ops {
      * which takes it off the queue. NULL: there are none. */
     bool (*unfinished)(void *queue, struct nm_unfinished *packet);
     void (*finished)(void *queue);
-    /* Becomes readable when rx, writable when tx may get further. */
+    /* Becomes readable when rx, writable when tx may get further. It is watched while somebody
+     * sleeps, so what the next tx or rx says of the device counts, not an error here. */
     int (*event_fd)(void *queue);
     /* The one that becomes writable, if that is another. NULL: it is the same. */
     int (*tx_event_fd)(void *queue);

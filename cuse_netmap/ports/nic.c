@@ -460,8 +460,8 @@ static int open_side(struct side *side, struct nm_port *port, const uint32_t fir
         error = nm_watch_create(events, backend->event_fd(queue->queue), queue_event, queue,
                                 &queue->watch);
         if (error || !backend->tx_event_fd) continue;
-        error = nm_watch_create_idle(events, backend->tx_event_fd(queue->queue), queue_event, queue,
-                                     &queue->tx_watch);
+        error = nm_watch_create(events, backend->tx_event_fd(queue->queue), queue_event, queue,
+                                &queue->tx_watch);
     }
     if (!error) return 0;
     close_side(side);
