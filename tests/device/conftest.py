@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What the tests of the ABI share: one daemon a module with ports of several kinds, and its wire with two ends."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,12 @@ def wires(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     config.write_text(PORTS)
     with Daemon(folder / "log", f"--config={config}") as served:
         yield served
+
+
+@pytest.fixture
+def stream(client_program: Callable[..., Path]) -> Path:
+    """The client program that sends or receives numbered frames (tests/support/stream.py)."""
+    return client_program("stream")
 
 
 @pytest.fixture

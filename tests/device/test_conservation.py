@@ -29,11 +29,6 @@ def daemon(start_daemon: Callable[..., Daemon]) -> Daemon:
     return start_daemon()
 
 
-@pytest.fixture
-def stream(client_program: Callable[..., Path]) -> Path:
-    return client_program("stream")
-
-
 def number_of(frame: bytes) -> int:
     """The number that stream.c has put in it."""
     return int.from_bytes(frame[16:24], "little")

@@ -6,7 +6,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,11 +31,6 @@ POOL = 163838
 WAN = dpdk.port("wan0", "net_af_packet0,iface=v0")
 LOOP = dpdk.port("loop", "net_ring0")
 TAP = '[ports.tap0]\nbackend = "tap"\n'
-
-
-@pytest.fixture
-def stream(client_program: Callable[..., Path]) -> Path:
-    return client_program("stream")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,11 +37,6 @@ def pipe(slots: int = SLOTS, rings: int = 1, **fields: int) -> Iterator[tuple[Po
 def ends() -> Iterator[tuple[Port, Port]]:
     with pipe() as both:
         yield both
-
-
-@pytest.fixture
-def stream(client_program: Callable[..., Path]) -> Path:
-    return client_program("stream")
 
 
 def frame(number: int, size: int = 60) -> bytes:

@@ -2,8 +2,11 @@
 """Requests about ports and switches, each through a descriptor of its own; and the frames that switches look at."""
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import (
@@ -12,6 +15,7 @@ from cuse_netmap.control.requests import (
     Mode,
     NewInterface,
     PortHeader,
+    PortInfo,
     Record,
     Register,
     RequestType,
@@ -24,12 +28,24 @@ from tests.support.ioctls import Block, device, header, ioctl, register, request
 
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 NO_PORT = 255
+TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="polling by all CPUs is refused, and there is one")
 
 
 def ask(kind: int, name: str | bytes, body: Record | bytes = b"") -> tuple[int, bytes]:
     """One NIOCCTRL: (0 or the errno, the body as it comes back)."""
     with device() as fd:
         return request(fd, kind, name, body)
+
+
+def info(name: str | bytes, **asked: int) -> PortInfo:
+    """PORT_INFO_GET, which succeeds."""
+    result, body = ask(RequestType.PORT_INFO_GET, name, PortInfo(**asked))
+    assert result == 0
+    return PortInfo.decode(body)
+
+
+def sizes(answer: object) -> tuple[int, ...]:
+    return tuple(getattr(answer, field) for field in ("tx_rings", "rx_rings", "tx_slots", "rx_slots"))
 
 
 def refusal(name: str | bytes, **fields: int) -> int:

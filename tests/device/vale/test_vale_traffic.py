@@ -4,7 +4,7 @@
 import errno
 import select
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -33,11 +33,6 @@ def three() -> Iterator[tuple[Port, Port, Port]]:
     """Three ports of one switch, which nobody has sent from yet."""
     with opened("vale0:a") as a, opened("vale0:b") as b, opened("vale0:c") as c:
         yield a, b, c
-
-
-@pytest.fixture
-def stream(client_program: Callable[..., Path]) -> Path:
-    return client_program("stream")
 
 
 # ---- to whom

@@ -372,7 +372,7 @@ else:
 def test_a_program_killed_while_its_pointer_waits_is_gone_with_its_port(two: tuple[Port, Port], call: str) -> None:
     """Issue B, bad input: and the switch goes on."""
     a, b = two
-    with Program(Path(sys.executable), "-c", WAITS, call, Path(__file__).parents[2]) as program:
+    with Program(Path(sys.executable), "-c", WAITS, call, Path(__file__).parents[3]) as program:
         program.wait_for("ready")
         time.sleep(0.05)
         program.kill()

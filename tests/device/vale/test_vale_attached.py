@@ -2,18 +2,16 @@
 """Interfaces and persistent ports on switches: what crosses them, attach and detach under traffic (ABI.md 12.5)."""
 
 import errno
-import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from cuse_netmap.client import Port
-from tests.support.daemon import Daemon
 from tests.support.host import Host, ip, link, number_of
 from tests.support.host import frame as numbered
 from tests.support.ioctls import free_buffers, settled
@@ -21,6 +19,7 @@ from tests.support.patience import at_most
 from tests.support.stream import Stream
 from tests.support.switches import (
     BROADCAST,
+    TWO_CPUS,
     all_ports,
     arrived,
     attach,
@@ -37,24 +36,9 @@ from tests.support.switches import (
     send,
 )
 
-pytestmark = pytest.mark.usefixtures("wires")
+pytestmark = pytest.mark.usefixtures("wires", "switches_go")
 
 A, B = mac(1), mac(2)
-TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="polling by all CPUs is refused, and there is one")
-
-
-@pytest.fixture
-def stream(client_program: Callable[..., Path]) -> Path:
-    return client_program("stream")
-
-
-@pytest.fixture(autouse=True)
-def switches_go(wires: Daemon) -> Iterator[None]:
-    """No switch is there before a test or behind it."""
-    del wires
-    assert settled(lambda: len(all_ports()), 0) == 0
-    yield
-    assert settled(lambda: len(all_ports()), 0) == 0
 
 
 def received(port: Port, count: int) -> list[bytes]:

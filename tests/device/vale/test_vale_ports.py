@@ -1,22 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""VALE ports as ports: names, sizes, lifetimes, limits, persistent ports, headers (ABI.md 4.2, 6, 7, 8 and 12.5)."""
+"""VALE ports as ports: names, sizes, lifetimes, limits, headers, polling (ABI.md 4.2, 6, 7, 8 and 12.5)."""
 
 import errno
-import os
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from cuse_netmap.client import Port
 from cuse_netmap.control.requests import (
-    NIOCGINFO,
-    NIOCREGIF,
     Flag,
-    Legacy,
-    LegacyCommand,
     Mode,
-    NewInterface,
     PoolsInfo,
     PortInfo,
     RequestType,
@@ -24,10 +17,11 @@ from cuse_netmap.control.requests import (
 )
 from tests.support.daemon import Daemon
 from tests.support.host import ip
-from tests.support.ioctls import Block, device, extra_list, free_buffers, ioctl, register, request, settled
+from tests.support.ioctls import device, extra_list, register, request, settled
 from tests.support.switches import (
     BROADCAST,
     NO_PORT,
+    TWO_CPUS,
     all_ports,
     arrived,
     ask,
@@ -36,6 +30,7 @@ from tests.support.switches import (
     detach,
     frame,
     get_header,
+    info,
     mac,
     next_port,
     opened,
@@ -46,45 +41,17 @@ from tests.support.switches import (
     refusal,
     send,
     set_header,
+    sizes,
 )
 
-pytestmark = pytest.mark.usefixtures("wires")
+pytestmark = pytest.mark.usefixtures("wires", "switches_go", "buffers_come_back")
 
 A, B = mac(1), mac(2)
-POOL = 163838
 VNET = Flag.ACCEPT_VNET_HDR
-TWO_CPUS = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="polling by all CPUs is refused, and there is one")
-
-
-def info(name: str | bytes, **asked: int) -> PortInfo:
-    result, body = ask(RequestType.PORT_INFO_GET, name, PortInfo(**asked))
-    assert result == 0
-    return PortInfo.decode(body)
-
-
-def sizes(answer: object) -> tuple[int, ...]:
-    return tuple(getattr(answer, field) for field in ("tx_rings", "rx_rings", "tx_slots", "rx_slots"))
 
 
 def is_gone(bridge: str) -> bool:
     return settled(lambda: place_of(bridge)[0], errno.ENOENT) == errno.ENOENT
-
-
-@pytest.fixture(scope="module", autouse=True)
-def buffers_come_back(wires: Daemon) -> Iterator[None]:
-    """Behind all tests the pool is whole."""
-    del wires
-    yield
-    assert settled(free_buffers, POOL) == POOL
-
-
-@pytest.fixture(autouse=True)
-def switches_go(wires: Daemon) -> Iterator[None]:
-    """No switch is there before a test or behind it."""
-    del wires
-    assert settled(lambda: len(all_ports()), 0) == 0
-    yield
-    assert settled(lambda: len(all_ports()), 0) == 0
 
 
 # ---- names
@@ -301,157 +268,6 @@ def test_vale_list_behind_the_last_port_is_enoent(bridge: int, place: int) -> No
         assert next_port(bridge, place) is None
 
 
-# ---- persistent ports
-
-
-def test_newif_says_what_it_has_made() -> None:
-    """ABI.md 4.2: returns slots/rings/mem_id in effect; limits as for ephemeral ports."""
-    with persistent("pers", tx_slots=64, rx_slots=99999, tx_rings=99, rx_rings=0) as made:
-        assert sizes(made) == (16, 1, 64, 2288)
-        assert sizes(info("pers")) == (16, 1, 64, 2288)
-
-
-@pytest.mark.parametrize("name", ["vale0:a", "valeX", "x" * 16, "é" * 8, "", "a/b", "a b", ".", ".."])
-def test_newif_of_a_name_that_no_interface_can_have_is_invalid(name: str) -> None:
-    """ABI.md 4.2: EINVAL: name starts with "vale" or >= 16 bytes."""
-    assert ask(RequestType.VALE_NEWIF, name, NewInterface())[0] == errno.EINVAL
-
-
-@pytest.mark.parametrize("name", ["lo", "tap0", "quad", "pers"])
-def test_newif_of_an_interface_that_there_is_already_is_eexist(name: str) -> None:
-    """ABI.md 4.2 (randomized test 011): any interface of that name, the host's included."""
-    with persistent("pers"):
-        assert ask(RequestType.VALE_NEWIF, name, NewInterface())[0] == errno.EEXIST
-
-
-def test_newif_in_a_region_that_does_not_exist_is_invalid() -> None:
-    """ABI.md 4.2."""
-    assert ask(RequestType.VALE_NEWIF, "pers", NewInterface(mem_id=7))[0] == errno.EINVAL
-    with persistent("pers", mem_id=1):
-        pass
-
-
-def test_an_unattached_persistent_port_opens_and_sends_into_nothing() -> None:
-    """ABI.md 12.5: TX goes nowhere: slots consumed and dropped."""
-    with persistent("pers"), opened("pers") as port:
-        send(port, *[frame(BROADCAST, A, i) for i in range(100)])
-        assert (port.tx[0].head, port.tx[0].tail) == (100, 99)
-        assert arrived(port) == []
-        port.close()
-
-
-def test_an_attached_persistent_port_is_reached_by_both_names() -> None:
-    """ABI.md 12.5: its adapter name becomes "valeX:NAME", and both names then reach it."""
-    with persistent("pers"), attached("vale0:pers"), opened("vale0:a") as a:
-        for name in ("pers", "vale0:pers"):
-            with opened(name) as port:
-                send(a, frame(BROADCAST, A))
-                assert arrived(port) == [frame(BROADCAST, A)]
-                send(port, frame(BROADCAST, B))
-                assert arrived(a) == [frame(BROADCAST, B)]
-
-
-def test_a_persistent_port_stays_when_its_last_program_leaves() -> None:
-    """ABI.md 12.5: until DELIF; its rings are new for the next program."""
-    with persistent("pers", tx_slots=64), attached("vale0:pers"):
-        for _ in range(3):
-            with opened("vale0:pers") as port:
-                assert (port.tx[0].num_slots, port.tx[0].head) == (64, 0)
-                send(port, frame(BROADCAST, A))
-        assert all_ports() == ["vale0:pers"]
-
-
-def test_a_program_that_has_the_port_open_does_not_notice_attach_and_detach() -> None:
-    """ABI.md 12.5: the port is the same; frames come while it is attached."""
-    with persistent("pers"), opened("vale0:a") as a, opened("pers") as port:
-        for turn in range(3):
-            send(a, frame(BROADCAST, A, turn))
-            assert arrived(port) == []
-            # A program has it open: netmap refuses that (ABI.md 4.2).
-            assert attach("vale0:pers")[0] == errno.EBUSY
-        port.close()
-
-
-def test_delif_is_busy_while_the_port_is_attached_or_open() -> None:
-    """ABI.md 4.2 (randomized test 009)."""
-    with persistent("pers"):
-        with attached("vale0:pers"):
-            assert ask(RequestType.VALE_DELIF, "pers")[0] == errno.EBUSY
-        with opened("pers"):
-            assert ask(RequestType.VALE_DELIF, "pers")[0] == errno.EBUSY
-
-
-@pytest.mark.parametrize(("name", "wanted"), [("lo", errno.EINVAL), ("tap0", errno.EINVAL), ("missing", errno.ENXIO)])
-def test_delif_of_what_newif_has_not_made_is_refused(name: str, wanted: int) -> None:
-    """ABI.md 4.2: ENXIO no such interface; EINVAL not a persistent port made by NEWIF."""
-    assert ask(RequestType.VALE_DELIF, name)[0] == wanted
-
-
-def test_attaching_twice_to_one_switch_is_busy() -> None:
-    """ABI.md 12.5: same bridge twice EBUSY (randomized test 010)."""
-    with persistent("pers"), attached("vale0:pers"):
-        assert attach("vale0:pers")[0] == errno.EBUSY
-
-
-def test_a_second_switch_may_have_the_port_too_and_the_newest_goes_first() -> None:
-    """ABI.md 12.5: attaching to a second bridge works; -d detaches, newest first else EBUSY (randomized test 009)."""
-    with persistent("pers"), attached("vale0:pers"):
-        with attached("vale1:pers"):
-            assert detach("vale0:pers") == errno.EBUSY
-            assert refusal("pers") == refusal("vale0:pers") == refusal("vale1:pers") == errno.EBUSY
-        with opened("pers"):
-            pass
-
-
-def test_detaching_what_is_not_attached_is_refused() -> None:
-    """ABI.md 4.2: ENXIO not attached; EINVAL no vale prefix."""
-    with persistent("pers"), opened("vale0:a"):
-        assert [detach(name) for name in ("vale0:pers", "vale9:pers", "pers", "tap0")] == [
-            errno.ENXIO,
-            errno.ENXIO,
-            errno.EINVAL,
-            errno.EINVAL,
-        ]
-
-
-def test_an_ephemeral_port_cannot_be_detached() -> None:
-    """ABI.md 4.2: EINVAL; its program goes on."""
-    with opened("vale0:a") as a, opened("vale0:b") as b:
-        assert detach("vale0:a") == errno.EINVAL
-        send(a, frame(BROADCAST, A))
-        assert arrived(b) == [frame(BROADCAST, A)]
-
-
-@pytest.mark.parametrize(
-    ("name", "fields", "wanted"),
-    [
-        ("pers", {}, errno.EINVAL),
-        ("vale0:missing", {}, errno.EINVAL),
-        ("vale0:pers", {"mode": Mode.SW}, errno.EINVAL),
-        ("vale0:pers", {"mode": Mode.ONE_NIC}, errno.EINVAL),
-        ("vale0:pers", {"ringid": 1}, errno.EINVAL),
-        ("vale0:pers", {"mem_id": 7}, errno.EINVAL),
-        ("vale-0:pers", {}, errno.ENOMEM),
-    ],
-)
-def test_what_cannot_be_attached_is_refused_and_leaves_no_switch(
-    name: str, fields: dict[str, int], wanted: int
-) -> None:
-    """ABI.md 4.2, VALE_ATTACH."""
-    with persistent("pers"):
-        assert attach(name, **fields)[0] == wanted
-        assert place_of("vale0")[0] == errno.ENOENT
-
-
-def test_attach_writes_only_the_place() -> None:
-    """ABI.md 4.2, K: not mem_id, rings or memsize: writing 1 as mem_id fails ctrl-api-test."""
-    with persistent("pers"), opened("vale0:a"):
-        result, answer = attach("vale0:pers", tx_slots=5, mem_id=0)
-        assert (result, answer.port_index) == (0, 1)
-        assert (answer.register.tx_slots, answer.register.mem_id, answer.register.memsize) == (5, 0, 0)
-        assert detach("vale0:pers") == 0
-
-
 # ---- virtio-net headers
 
 
@@ -543,84 +359,6 @@ def test_polling_goes_on_and_off_once_each() -> None:
         assert poll_on("vale0:tap0") == errno.EFAULT
         assert detach("vale0:tap0") == errno.EBUSY
         assert poll_off("vale0:tap0") == 0
-
-
-# ---- the legacy requests
-
-
-def legacy(command: int, name: str, cmd: int, **fields: int) -> tuple[int, Legacy]:
-    start = Legacy(name.encode().ljust(16, b"\0"), 14, 0, 0, 0, 0, 0, 0, 0, cmd, 0, 0, 0, 0, 0)
-    for field, value in fields.items():
-        setattr(start, field, value)
-    block = Block(start.encode())
-    with device() as fd:
-        result = ioctl(fd, command, block)
-    return result, Legacy.decode(block.data)
-
-
-def regif(name: str, cmd: int, **fields: int) -> int:
-    return legacy(NIOCREGIF, name, cmd, **fields)[0]
-
-
-def test_legacy_commands_make_attach_list_detach_and_delete_a_persistent_port() -> None:
-    """ABI.md 5: nr_cmd 6, 1, 4, 2, 7."""
-    result, made = legacy(NIOCREGIF, "pers", LegacyCommand.BDG_NEWIF, tx_slots=64, rx_slots=32, tx_rings=2)
-    assert (result, made.tx_slots, made.rx_slots, made.tx_rings, made.rx_rings) == (0, 64, 32, 2, 1)
-    assert regif("vale0:pers", LegacyCommand.BDG_ATTACH) == 0
-    result, listed = legacy(NIOCGINFO, "", LegacyCommand.BDG_LIST)
-    assert (result, listed.name, listed.arg1, listed.arg2) == (0, "vale0:pers", 0, 0)
-    assert legacy(NIOCGINFO, "", LegacyCommand.BDG_LIST, arg2=1)[0] == errno.ENOENT
-    result, listed = legacy(NIOCGINFO, "vale0", LegacyCommand.BDG_LIST)
-    assert (result, listed.arg2) == (0, NO_PORT)
-    assert regif("pers", LegacyCommand.BDG_DELIF) == errno.EBUSY
-    assert regif("vale0:pers", LegacyCommand.BDG_DETACH) == 0
-    assert regif("pers", LegacyCommand.BDG_DELIF) == 0
-
-
-def test_legacy_attach_with_nr_arg1_takes_the_host_rings_too() -> None:
-    """ABI.md 5: nr_arg1 & 1: host too."""
-    assert regif("vale0:tap0", LegacyCommand.BDG_ATTACH, arg1=1) == 0
-    assert all_ports() == ["vale0:tap0", "vale0:tap0^"]
-    assert regif("vale0:tap0", LegacyCommand.BDG_DETACH) == 0
-
-
-def test_legacy_commands_set_and_get_a_header() -> None:
-    """ABI.md 5: BDG_VNET_HDR with nr_arg1; VNET_HDR_GET gives it there."""
-    with opened("vale0:a"):
-        assert regif("vale0:a", LegacyCommand.BDG_VNET_HDR, arg1=12) == 0
-        result, answer = legacy(NIOCREGIF, "vale0:a", LegacyCommand.VNET_HDR_GET)
-        assert (result, answer.arg1) == (0, 12)
-        assert regif("vale0:a", LegacyCommand.BDG_VNET_HDR, arg1=11) == errno.EINVAL
-
-
-def test_a_header_may_be_set_through_the_descriptor_that_has_the_port() -> None:
-    """ABI.md 17: QEMU does so on the same, already registered descriptor: it must not be EBUSY."""
-    asked = Legacy(b"vale0:a".ljust(16, b"\0"), 14, 0, 0, 0, 0, 0, 0, 0, LegacyCommand.BDG_VNET_HDR, 12, 0, 0, 0, 0)
-    with opened("vale0:a", flags=VNET) as port:
-        assert ioctl(port.fd, NIOCREGIF, Block(asked.encode())) == 0
-        assert get_header("vale0:a") == (0, 12)
-
-
-@TWO_CPUS
-@pytest.mark.parametrize(("flags", "wanted"), [(Mode.ALL_NIC, 0), (Mode.ONE_NIC, 0), (0, errno.EINVAL)])
-def test_legacy_commands_poll(flags: int, wanted: int) -> None:
-    """ABI.md 5: mode from nr_flags: ONE_NIC = MULTI, ALL_NIC = SINGLE; first cpu = nr_ringid; count = nr_arg1."""
-    with attached("vale0:tap0"):
-        assert regif("vale0:tap0", LegacyCommand.BDG_POLLING_ON, flags=flags, arg1=1) == wanted
-        off = regif("vale0:tap0", LegacyCommand.BDG_POLLING_OFF, flags=flags, arg1=1)
-        assert off == (errno.EFAULT if wanted else 0)
-
-
-def test_legacy_info_about_a_vale_port_makes_none_that_stays() -> None:
-    """ABI.md 5: NIOCGINFO is PORT_INFO_GET."""
-    result, answer = legacy(NIOCGINFO, "vale0:a", 0)
-    assert (result, answer.tx_slots, answer.rx_rings, place_of("vale0")[0]) == (0, 1024, 1, errno.ENOENT)
-
-
-def test_a_legacy_name_of_15_letters_is_written_whole() -> None:
-    """ABI.md 5: name written back by the list."""
-    with opened("vale01234:ports"):
-        assert legacy(NIOCGINFO, "", LegacyCommand.BDG_LIST)[1].name == "vale01234:ports"
 
 
 # ---- interfaces of the host
