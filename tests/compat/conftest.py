@@ -48,8 +48,13 @@ def client_inside(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 
 
 @pytest.fixture(scope="session")
-def calls(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tests/compat/clients/calls.c."""
+def calls(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Compiles tests/compat/clients/calls_PART.c, and gives its path."""
     del library
-    source = HERE / "compat" / "clients" / "calls.c"
-    return inside.compile_with(source, tmp_path_factory.mktemp("calls") / "calls")
+    folder = tmp_path_factory.mktemp("calls")
+
+    def path(part: str) -> Path:
+        source = HERE / "compat" / "clients" / f"calls_{part}.c"
+        return inside.compile_with(source, folder / source.stem)
+
+    return path

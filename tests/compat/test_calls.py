@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What the seven calls do, as compat_netmap.h has it: each case of calls.c, in a program of its own."""
+"""What the seven calls do, as compat_netmap.h has it: each case of calls_*.c, in a process of its own."""
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,11 @@ from tests.support.clients import HERE
 from tests.support.inside import EAL, devices
 from tests.support.patience import at_most
 
-SOURCE = HERE / "compat" / "clients" / "calls.c"
-CASES = re.findall(r"CASE\((\w+)\)", SOURCE.read_text().partition("cases[] = ")[2])
+CASES = {
+    case: source.stem.removeprefix("calls_")
+    for source in sorted((HERE / "compat" / "clients").glob("calls_*.c"))
+    for case in re.findall(r"CASE\((\w+)\)", source.read_text())
+}
 # What each proves, in the words of the issue.
 SENTENCES = {
     "before_init": "calls before init are refused, each with its errno",
@@ -48,23 +52,25 @@ SENTENCES = {
 
 def test_each_case_has_its_sentence() -> None:
     """One behaviour, one test."""
-    assert set(CASES) == set(SENTENCES)
+    assert CASES.keys() == SENTENCES.keys()
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_calls_do_what_the_header_says(calls: Path, case: str) -> None:
+def test_the_calls_do_what_the_header_says(calls: Callable[[str], Path], case: str) -> None:
     """Issue, "The library"; ABI.md sections 4, 5, 7, 8, 10, 11, 15."""
     wires = devices("net_ring0", "net_null0", "net_null1")
-    done = subprocess.run([calls, case, *EAL, *wires], capture_output=True, text=True, timeout=at_most(50), check=False)
+    done = subprocess.run(
+        [calls(CASES[case]), case, *EAL, *wires], capture_output=True, text=True, timeout=at_most(50), check=False
+    )
     assert done.returncode == 0, f"{SENTENCES[case]}: {done.stdout}{done.stderr}"
     assert done.stdout == ""
 
 
-def test_every_refusal_says_why(calls: Path) -> None:
+def test_every_refusal_says_why(calls: Callable[[str], Path]) -> None:
     """Issue, bad input: an errno and a message."""
     wires = devices("net_ring0", "net_null0", "net_null1")
     done = subprocess.run(
-        [calls, "bad_port", *EAL, *wires], capture_output=True, text=True, timeout=at_most(50), check=False
+        [calls("control"), "bad_port", *EAL, *wires], capture_output=True, text=True, timeout=at_most(50), check=False
     )
     said = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("netmap: ")]
     assert "netmap: rte_netmap_init_port(31): DPDK has no such port" in said
