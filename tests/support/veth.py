@@ -170,6 +170,8 @@ class Wire:
             assert self.near.pings()
             self.near.wait_until_up()
             self.far.wait_until_up()
+            self.near.run("ip neigh flush dev v0")  # or they ask each other again, seconds later
+            self.far.run("ip neigh flush dev v1")
             self.untouched = self.near.settings()  # while no program has v0
             self.undo = undo.pop_all()
 
