@@ -3,6 +3,7 @@
 
 import ctypes
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -46,6 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     stacks_after = at_most(float(config.getini("faulthandler_timeout")))
     config._inicache["faulthandler_timeout"] = stacks_after  # there is no option for it
     if not MISSING:
+        # What is started in the background ignores these, and so would all that the tests start and then signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_DFL)
         unshare_mounts()
         if "PYTEST_XDIST_WORKER" in os.environ:
             mount_private_places()
