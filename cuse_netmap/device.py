@@ -120,8 +120,6 @@ def placeholder(path: Path) -> Iterator[None]:
                 break
         os.close(fd)  # the last user removed it between our two looks
     try:
-        if os.fstat(fd).st_dev != path.parent.stat().st_dev:
-            raise _taken(path)  # what we opened is its mount, which was not there when we looked
         must_be_ours(path, os.fstat(fd))
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, Path("/proc/self/ns/mnt").stat().st_ino)
     except OSError as error:
@@ -140,7 +138,9 @@ def placeholder(path: Path) -> Iterator[None]:
 
 
 def must_be_ours(path: Path, found: os.stat_result) -> None:
-    """SetupError unless it is an empty file, as ours are."""
+    """SetupError unless it is an empty file, as ours are; a mount over it was not there when `behind` looked."""
+    if found.st_dev != path.parent.stat().st_dev:
+        raise _taken(path)
     if not stat.S_ISREG(found.st_mode):
         raise SetupError(f"{path} exists and is no plain file: remove it, or use --device NAME")
     if found.st_size:
@@ -171,12 +171,15 @@ def _remove(path: Path) -> None:
 def check_path(path: Path) -> None:
     """SetupError unless we may serve there, for everybody."""
     clean_up(path)
+    found = None
+    with suppress(FileNotFoundError):
+        found = path.lstat()  # first: a device's node comes after its entry in /sys
     if Path("/sys/class/cuse", path.name).exists():
         raise _taken(path)
     if Path("/sys/class/misc", path.name).exists():
         raise SetupError(f"the netmap kernel module owns {path}: rmmod netmap, or use --device NAME")
-    with suppress(FileNotFoundError):
-        must_be_ours(path, path.lstat())
+    if found:
+        must_be_ours(path, found)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from cuse_netmap.client import Port
+from cuse_netmap.device import check_path
+from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import bind, mounted_at, unmount
 from tests.support.daemon import Daemon
 from tests.support.patience import at_most
@@ -243,8 +245,18 @@ def test_of_daemons_that_start_at_once_one_serves(way: tuple[str, ...], device: 
         said = [daemon.communicate(timeout=at_most(10))[1].decode() for daemon in daemons]
         assert ready.count(True) == 1, said
         assert sorted(daemon.returncode for daemon in daemons) == [0, 1, 1], said
-        assert sum("served by another daemon already" in text for text in said) == 2
+        assert sum("served by another daemon already" in text for text in said) == 2, said
         assert not device.exists()
+
+
+def test_a_daemon_that_came_after_the_first_look_is_known(
+    way: tuple[str, ...], start_daemon: Start, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, with the other one's mount or node made at the worst moment."""
+    start_daemon(*way, f"--device={device.name}")
+    monkeypatch.setattr("cuse_netmap.device.clean_up", lambda _path: None)
+    with pytest.raises(SetupError, match="served by another daemon already"):
+        check_path(device)
 
 
 def test_a_daemon_that_does_not_answer_is_not_waited_for(
