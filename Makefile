@@ -81,6 +81,7 @@ test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a 
 # Python itself leaks at exit, so leaks are not looked for.
 test-sanitize: build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@CUSE_NETMAP_SANITIZE=1 $(compile) build --build-lib build/sanitize/lib
+	@$(set_up) $(VENV)/bin/python -m compileall -q build/sanitize/lib
 	@$(call library,compat-sanitize-files)
 	@$(call pytest,junit-sanitize,\
 		PYTHONPATH=$(CURDIR)/build/sanitize/lib ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1,\
