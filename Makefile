@@ -68,18 +68,22 @@ pytest = $(AS_OWNER) mkdir -p build && $(AS_OWNER) touch build/$(1).xml && \
 	helper=$$($(VENV)/bin/python -m tests.support.ways) && \
 	PYTHONSAFEPATH=1 LD_PRELOAD="$(3) $$helper" $(2) $(VENV)/bin/pytest -n $(WORKERS) --dist loadfile --junit-xml build/$(1).xml $(ARGS)
 
+.PHONY: test-deps
+test-deps: deps ## install what only the tests use, too; without it some are skipped
+	@packaging/deps $(PYTHON) tests
+
 # What only programs of DPDK's need is left out where there is no libdpdk.
 library = ! pkg-config --atleast-version=22.11 libdpdk 2>/dev/null || $(MAKE) --silent $(1)
 
 .PHONY: test
-test: build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a slow machine PATIENCE=20)
+test: test-deps build ## run the tests, as root to run them all (ARGS='-k poll ...'; on a slow machine PATIENCE=20)
 	@$(call library,compat-files)
 	@$(call pytest,junit)
 
 .PHONY: test-sanitize
 # A copy of the package under build/, all its C with the sanitizers; what the tests start inherits the environment.
 # Python itself leaks at exit, so leaks are not looked for.
-test-sanitize: build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
+test-sanitize: test-deps build ## run the tests on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@CUSE_NETMAP_SANITIZE=1 $(compile) build --build-lib build/sanitize/lib
 	@$(set_up) $(VENV)/bin/python -m compileall -q build/sanitize/lib
 	@$(call library,compat-sanitize-files)

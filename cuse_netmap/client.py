@@ -50,16 +50,21 @@ def _address(data: bytearray) -> int:
 
 
 class _Field:
-    """A 32-bit field of the ring header, `at` bytes into it."""
+    """A 32-bit field of the ring header, `at` bytes into it.
+
+    Others look at it meanwhile: slices are copied in one piece, `struct.pack_into` writes zeros first.
+    """
 
     def __init__(self, at: int) -> None:
         self.at = at
 
     def __get__(self, ring: "Ring", owner: type) -> int:
-        return int(struct.unpack_from("<I", ring.memory, ring.offset + self.at)[0])
+        at = ring.offset + self.at
+        return int.from_bytes(ring.memory[at : at + 4], "little")
 
     def __set__(self, ring: "Ring", value: int) -> None:
-        struct.pack_into("<I", ring.memory, ring.offset + self.at, value)
+        at = ring.offset + self.at
+        ring.memory[at : at + 4] = value.to_bytes(4, "little")
 
 
 class Ring:
@@ -102,7 +107,8 @@ class Ring:
         return buf_idx, length, flags, pointer
 
     def set_slot(self, index: int, buf_idx: int, length: int, flags: int = 0, pointer: int = 0) -> None:
-        struct.pack_into("<IHHQ", self.memory, self._slot(index), buf_idx, length, flags, pointer)
+        at = self._slot(index)
+        self.memory[at : at + 16] = struct.pack("<IHHQ", buf_idx, length, flags, pointer)
 
     def _slot(self, index: int) -> int:
         return self.offset + 256 + 16 * index

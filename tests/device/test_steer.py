@@ -324,7 +324,7 @@ def without_tap(settings: str) -> str:
     return "\n".join(kept)
 
 
-@pytest.mark.skipif(not has_nft(), reason="needs nft")
+@pytest.mark.skipif(not has_nft(), reason="needs nft: nftables")
 def test_an_operators_nft_rules_count_what_the_host_sends_and_receives(
     wire: Wire, steering: Steering, taps: Callable[[int], list[int]]
 ) -> None:

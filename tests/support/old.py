@@ -72,10 +72,13 @@ class OldRing:
         self.buffers = offset + struct.unpack_from("<q", memory, offset)[0]
 
     def word(self, at: int) -> int:
-        return int(struct.unpack_from("<I", self.memory, self.offset + at)[0])
+        at += self.offset
+        return int.from_bytes(self.memory[at : at + 4], "little")
 
     def set_word(self, at: int, value: int) -> None:
-        struct.pack_into("<I", self.memory, self.offset + at, value)
+        """In one piece, as in `cuse_netmap.client`."""
+        at += self.offset
+        self.memory[at : at + 4] = value.to_bytes(4, "little")
 
     @property
     def avail(self) -> int:
@@ -111,7 +114,8 @@ class OldRing:
         return buf_idx, length, flags
 
     def set_slot(self, k: int, buf_idx: int, length: int, flags: int = 0) -> None:
-        struct.pack_into("<IHH", self.memory, self._slot(k), buf_idx, length, flags)
+        at = self._slot(k)
+        self.memory[at : at + 8] = struct.pack("<IHH", buf_idx, length, flags)
 
     def _slot(self, k: int) -> int:
         return self.offset + self.age.header + self.age.slot * k
