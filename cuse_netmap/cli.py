@@ -109,14 +109,19 @@ def say_ready(daemon: "Daemon") -> None:
 
 
 def run_options(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "cuse-netmap run [--tap NAME]... [serve's options] -- PROGRAM [ARGUMENT]..."
+    parser.usage = "cuse-netmap run [--tap NAME]... [serve's options] [--] PROGRAM [ARGUMENT]..."
     serve_options(parser)
-    parser.add_argument("program", nargs="+", metavar="PROGRAM", help=argparse.SUPPRESS)
+    # From the program's name on nothing is ours, options neither.
+    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help=argparse.SUPPRESS)
 
 
 def run(given: argparse.Namespace) -> int:
     from cuse_netmap.run import run as run_program
 
+    if given.program[:1] == ["--"]:
+        del given.program[0]
+    if not given.program:
+        given.parser.error("the following arguments are required: PROGRAM")
     if given.config is None:
         given.no_ports = True  # two programs side by side must not both want the default's tap0
     if given.log_level is None and given.config is None:

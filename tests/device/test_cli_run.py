@@ -99,10 +99,26 @@ def test_a_daemon_that_does_not_start_is_1_and_the_program_is_not_started(tmp_pa
 
 
 def test_without_a_program_it_says_how_it_is_used() -> None:
-    done = cuse_netmap("run", "--tap=tap0")
+    for nothing in ([], ["--"]):
+        done = cuse_netmap("run", "--tap=tap0", *nothing)
+        assert done.returncode == 2
+        assert "cuse-netmap run [--tap NAME]... [serve's options] [--] PROGRAM" in done.stderr
+        assert "required: PROGRAM\n" in done.stderr
+
+
+@pytest.mark.parametrize("before", [[], ["--"]])
+def test_whatever_follows_the_program_is_the_program_s(before: list[str]) -> None:
+    options = ["--tap", "tap0", f"--device={MINE}", *before]
+    given = ["--tap=mine", "-x", "--", "--config", "/none", ""]
+    done = cuse_netmap("run", *options, sys.executable, "-c", "import sys; print(sys.argv[1:])", *given)
+    assert done.stdout == f"{given}\n"
+    assert done.returncode == 0
+
+
+def test_an_option_that_it_does_not_know_is_not_taken_for_a_program() -> None:
+    done = cuse_netmap("run", "--tpa=tap0", "true")
     assert done.returncode == 2
-    assert "cuse-netmap run [--tap NAME]... [serve's options] -- PROGRAM" in done.stderr
-    assert "required: PROGRAM\n" in done.stderr
+    assert "unrecognized arguments: --tpa=tap0\n" in done.stderr
 
 
 def test_a_malformed_configuration_names_file_and_line(tmp_path: Path) -> None:
