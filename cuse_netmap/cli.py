@@ -111,7 +111,7 @@ def say_ready(daemon: "Daemon") -> None:
 def run_options(parser: argparse.ArgumentParser) -> None:
     parser.usage = "cuse-netmap run [--tap NAME]... [serve's options] [--] PROGRAM [ARGUMENT]..."
     serve_options(parser)
-    # From the program's name on nothing is ours, options neither.
+    # From the program's name on nothing is ours, options neither, nor what would abbreviate two of ours.
     parser.add_argument("program", nargs=argparse.REMAINDER, metavar="PROGRAM", help=argparse.SUPPRESS)
 
 
@@ -220,7 +220,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"cuse-netmap {__version__}")
     subcommands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        one = subcommands.add_parser(name, help=command.summary, description=command.summary)
+        one = subcommands.add_parser(name, help=command.summary, description=command.summary, allow_abbrev=False)
         command.options(one)
         one.set_defaults(parser=one)
     return top

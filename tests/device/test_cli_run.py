@@ -109,7 +109,7 @@ def test_without_a_program_it_says_how_it_is_used() -> None:
 @pytest.mark.parametrize("before", [[], ["--"]])
 def test_whatever_follows_the_program_is_the_program_s(before: list[str]) -> None:
     options = ["--tap", "tap0", f"--device={MINE}", *before]
-    given = ["--tap=mine", "-x", "--", "--config", "/none", ""]
+    given = ["--tap=mine", "-x", "--ring", "4", "--", "--config", "/none", ""]
     done = cuse_netmap("run", *options, sys.executable, "-c", "import sys; print(sys.argv[1:])", *given)
     assert done.stdout == f"{given}\n"
     assert done.returncode == 0

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The host's side of a TAP wire: frames that carry a number, sent and received by raw sockets, and `ip` and `tc`."""
 
+import errno
 import json
 import socket
 import subprocess
+import time
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -36,6 +38,7 @@ class Host:
 
     def __init__(self, interface: str, seconds: float = at_most(5.0)) -> None:
         self.interface = interface
+        self.seconds = seconds
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self.socket.settimeout(seconds)
@@ -52,8 +55,22 @@ class Host:
         self.sender.close()
 
     def send(self, *frames: bytes) -> None:
+        """All of them, waiting while the other end of a veth pair has no room. OSError if that takes too long."""
+        deadline = time.monotonic() + self.seconds
         for one in frames:
+            while not self._sent(one):
+                if time.monotonic() > deadline:
+                    raise OSError(errno.ENOBUFS, f"{self.interface} takes no more frames")
+                time.sleep(0.001)
+
+    def _sent(self, one: bytes) -> bool:
+        try:
             self.sender.send(one)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            return False
+        return True
 
     def receive(self) -> bytes:
         """The next frame that came in."""
