@@ -49,7 +49,7 @@ def loops(daemon: Daemon) -> int:
     """How many threads of the daemon are loops."""
     found = 0
     for task in Path(f"/proc/{daemon.pid}/task").iterdir():
-        with suppress(FileNotFoundError):  # it has ended since
+        with suppress(OSError):  # it has ended since, or ends
             found += (task / "comm").read_text() == "kloop\n"
     return found
 

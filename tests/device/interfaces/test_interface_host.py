@@ -135,7 +135,9 @@ def test_what_the_stack_sends_arrives_in_a_host_ring(near: Wire) -> None:
     """ABI.md 12.2: copied at rxsync while the NIC rings are bound; the wire does not see it."""
     with Port("v0"), host_port() as port, near.far.capture() as heard, Host("v0") as host:
         host.send(frame(7, 1514))
-        assert port.receive(ring=HOST) == frame(7, 1514)
+        while number_of(got := port.receive(ring=HOST)) < 0:
+            pass  # the stack's own: it looks after its neighbours
+        assert got == frame(7, 1514)
         assert not [one for one in received(heard, QUIET) if number_of(one) >= 0]
 
 
@@ -183,7 +185,8 @@ def test_several_host_rings_share_what_the_host_sends(near: Wire) -> None:
         def arrived() -> int:
             port.rxsync()
             for ring in range(1, 5):
-                found.setdefault(ring, []).extend(int.from_bytes(one[42:46]) for one in port.take(ring))
+                frames = [one for one in port.take(ring) if one[12:14] == b"\x08\x00"]
+                found.setdefault(ring, []).extend(int.from_bytes(one[42:46]) for one in frames)
             return sum(map(len, found.values()))
 
         assert settled(arrived, 64) == 64, found
