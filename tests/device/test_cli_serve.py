@@ -26,6 +26,7 @@ from tests.support.daemon import Daemon
 from tests.support.host import Host, frame, ip, link
 from tests.support.patience import at_most
 from tests.support.steps import refused, wait_until
+from tests.support.ways import uring_switch
 
 URING_SWITCH = Path("/sys/module/fuse/parameters/enable_uring")
 
@@ -79,13 +80,9 @@ def test_serve_ends_with_status_0_and_leaves_no_trace(start_daemon: Callable[...
 def test_the_switch_of_io_uring_is_set_back_as_soon_as_the_mount_is_made(start_daemon: Callable[..., Daemon]) -> None:
     if not URING_SWITCH.exists():
         pytest.skip("this kernel's FUSE knows no io_uring (Linux 6.14)")
-    with URING_SWITCH.open() as lock:  # others may be starting just now
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        before = URING_SWITCH.read_text()
+    before = uring_switch()
     start_daemon("--tap=tap0", "--transport=uring")
-    with URING_SWITCH.open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert URING_SWITCH.read_text() == before
+    assert uring_switch() == before
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 """How a device comes and goes: daemons that stop, die, start beside each other, or lose their mount."""
 
 import errno
-import fcntl
 import os
 import random
 import select
@@ -16,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from cuse_netmap.client import Port
-from cuse_netmap.device import URING_SWITCH, check_path
+from cuse_netmap.device import check_path
 from cuse_netmap.errors import SetupError
 from cuse_netmap.namespace import bind, mounted_at, unmount
 from tests.support.daemon import Daemon
 from tests.support.patience import at_most
 from tests.support.program import Program, run
+from tests.support.ways import uring_switch
 
 Start = Callable[..., Daemon]
 Client = Callable[..., Path]
@@ -49,15 +49,6 @@ def connection_of(path: Path) -> Path:
     if not any(folder.iterdir()):
         subprocess.run(["mount", "-t", "fusectl", "fusectl", folder], check=True)
     return folder / fields[2].split(":")[1]
-
-
-def uring_switch() -> str:
-    """What the switch of io_uring is while no daemon, whosever, is about to mount; "" without one."""
-    if not URING_SWITCH.exists():
-        return ""
-    with URING_SWITCH.open() as switch:
-        fcntl.flock(switch, fcntl.LOCK_EX)
-        return switch.read()
 
 
 def states_of_processes() -> dict[int, str]:
